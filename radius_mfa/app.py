@@ -1,0 +1,396 @@
+"""Composition root and lifecycle: settings in, running parts out."""
+
+import asyncio
+import contextlib
+import os
+import resource
+import signal
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from ipaddress import ip_network
+from pathlib import Path
+
+import structlog
+from prometheus_client import start_http_server
+from sqlalchemy import text
+
+from radius_mfa import __version__, tasks
+from radius_mfa.authentication.login import Login
+from radius_mfa.config import EMBEDDED, ClientSettings, Settings, split_endpoint
+from radius_mfa.errors import BackendError, BackendUnavailable, ConfigurationError
+from radius_mfa.policy.credentials import SplitPolicy
+from radius_mfa.policy.lockout import LockoutPolicy
+from radius_mfa.policy.totp import Window
+from radius_mfa.protocol.duplicates import DuplicateCache
+from radius_mfa.protocol.nas import Nas, NasTable
+from radius_mfa.server.discards import DiscardLog
+from radius_mfa.server.handler import AnswerPolicy, Handler
+from radius_mfa.server.metrics import Metrics
+from radius_mfa.server.udp import UdpListener
+from radius_mfa.stores import installation, keyring, schema
+from radius_mfa.stores.attempts import RedisAttempts
+from radius_mfa.stores.directory_local import LocalDirectory
+from radius_mfa.stores.embedded_redis import EmbeddedRedis, FolderInUseError
+from radius_mfa.stores.enrolments import EnrolmentCodec, EnrolmentStore
+from radius_mfa.stores.hashing import Hashing, HashParameters
+from radius_mfa.stores.keyring import KeyRing
+from radius_mfa.stores.records import Database, open_engine
+from radius_mfa.stores.redis_scripts import RedisScripts, connect, load_scripts
+
+log = structlog.get_logger()
+
+WATCH_SECONDS = 2.0
+"""How often the backends are asked whether they are there."""
+
+MAX_CLOCK_SKEW_SECONDS = 5.0
+"""Clocks of this host and of Redis further apart than this are worth a warning."""
+
+DRAIN_SECONDS = 5.0
+"""How long a stopping server waits for logins in flight."""
+
+FOLDER_WAIT_SECONDS = 5.0
+"""How long to wait for a command line that has the data folder for a moment."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """The backends, open and checked."""
+
+    scripts: RedisScripts
+    attempts: RedisAttempts
+    database: Database
+    enrolments: EnrolmentStore
+    directory: LocalDirectory
+    key_ring: KeyRing
+
+
+@asynccontextmanager
+async def open_stores(settings: Settings, *, private_redis: bool = False) -> AsyncIterator[Stores]:
+    """Open every backend, bring the schema up to date, check the keys.
+
+    With *private_redis* an embedded Redis that runs already is used, and one that does not is
+    started for as long as the block lasts: that is how command lines work beside a server.
+    Raises OperatorError with the cure for whatever is missing.
+    """
+    prepare_data_folder(settings.data_folder)
+    key_ring = keyring.load(settings.key_ring_file)
+    async with AsyncExitStack() as stack:
+        url = await _redis_url(settings, stack, private=private_redis)
+        password = settings.redis.password
+        redis = connect(
+            url,
+            password=password.get_secret_value() if password else None,
+            timeout_seconds=settings.redis.timeout_seconds,
+        )
+        scripts = await stack.enter_async_context(RedisScripts(redis, load_scripts()))
+        codec = EnrolmentCodec(key_ring)
+        attempts = RedisAttempts(
+            scripts,
+            encode=codec.encode,
+            decode=codec.decode,
+            lockout=_lockout_policy(settings),
+            key_prefix=settings.redis.key_prefix,
+            enrolment_cache_seconds=settings.redis.enrolment_cache_seconds,
+        )
+        database = Database(
+            open_engine(
+                settings.database_url,
+                pool_size=settings.database.pool_size,
+                timeout_seconds=settings.database.timeout_seconds,
+            )
+        )
+        stack.push_async_callback(database.close)
+        with backends_named():
+            await schema.upgrade(database)
+            await installation.check_keys(database, key_ring)
+            await installation.open_epoch(database, attempts, time.time())
+        hashing = _hashing(settings)
+        stack.callback(hashing.close)
+        enrolments = EnrolmentStore(database, key_ring, attempts.invalidate)
+        directory = LocalDirectory(
+            enrolments,
+            hashing,
+            credential_cache_seconds=settings.directory.local.credential_cache_seconds,
+        )
+        yield Stores(scripts, attempts, database, enrolments, directory, key_ring)
+
+
+@contextmanager
+def backends_named() -> Iterator[None]:
+    """Turn a backend that does not answer into an error with its cure."""
+    try:
+        yield
+    except BackendUnavailable as error:
+        raise BackendError(
+            f"{error.backend} does not answer: {error.cause}", _CURES.get(error.backend, "")
+        ) from None
+
+
+_CURES = {
+    "redis": "is redis.url right, and does the server run?",
+    "database": "is database.url right, and does the server run?",
+    "hashing": "try again in a moment",
+}
+
+
+def prepare_data_folder(folder: Path) -> None:
+    """Make the data folder, for its owner only, or raise ConfigurationError."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        writable = os.access(folder, os.W_OK | os.X_OK)
+        cause = "permission denied"
+    except OSError as error:
+        writable, cause = False, error.strerror or "unknown"
+    if not writable:
+        raise ConfigurationError(
+            f"the data folder {folder} can't be written: {cause}",
+            "let the server's user write there, or set data_folder",
+        )
+
+
+async def _redis_url(settings: Settings, stack: AsyncExitStack, *, private: bool) -> str:
+    url = settings.redis.url.get_secret_value()
+    if url != EMBEDDED:
+        return url
+    if not private:
+        embedded = EmbeddedRedis(settings.data_folder)
+        await _started(embedded)
+        stack.push_async_callback(embedded.stop)
+        return embedded.url
+    running = EmbeddedRedis(settings.data_folder)
+    embedded = EmbeddedRedis(settings.data_folder, "command.sock")
+    try:
+        await _started(embedded, unless_answers=running)
+    except FolderInUseError:
+        return running.url
+    stack.push_async_callback(embedded.stop)
+    return embedded.url
+
+
+async def _started(embedded: EmbeddedRedis, unless_answers: EmbeddedRedis | None = None) -> None:
+    """Start *embedded*, waiting a while for a command line to leave the folder.
+
+    Raises FolderInUseError for a folder that stays in use, at once if its server answers.
+    """
+    deadline = time.monotonic() + FOLDER_WAIT_SECONDS
+    while True:
+        try:
+            await embedded.start()
+        except FolderInUseError:
+            if unless_answers is not None and await unless_answers.answers():
+                raise
+            if time.monotonic() > deadline:
+                raise
+            await asyncio.sleep(0.05)
+        else:
+            return
+
+
+def _hashing(settings: Settings) -> Hashing:
+    local = settings.directory.local
+    return Hashing(
+        HashParameters(local.argon2_memory_kib, local.argon2_iterations, local.argon2_parallelism),
+        threads=local.hash_threads,
+        queue=local.hash_queue,
+    )
+
+
+def _lockout_policy(settings: Settings) -> LockoutPolicy:
+    lockout = settings.lockout
+    return LockoutPolicy(
+        failures_by_source=lockout.failures_by_source,
+        failures_by_user=lockout.failures_by_user,
+        window_ms=lockout.window_seconds * 1000,
+        lock_ms=lockout.lock_seconds * 1000,
+        max_lock_ms=lockout.max_lock_seconds * 1000,
+    )
+
+
+def nas_table(settings: Settings) -> NasTable:
+    """Return the table of the configured clients."""
+    return NasTable(nas(client, settings) for client in settings.client)
+
+
+def nas(client: ClientSettings, settings: Settings) -> Nas:
+    """Return a ``[[client]]`` as the protocol knows it, defaults filled in."""
+    defaults = settings.radius
+    require, status = client.require_message_authenticator, client.status_server
+    return Nas(
+        name=client.name,
+        networks=tuple(ip_network(address) for address in client.address),
+        shared_secret=client.secret.get_secret_value().encode(),
+        require_message_authenticator=(
+            defaults.require_message_authenticator if require is None else require
+        ),
+        limit_proxy_state=client.limit_proxy_state,
+        status_server=defaults.status_server if status is None else status,
+        split=SplitPolicy(client.code_position, client.separator, tuple(client.password_charsets)),
+        failover_grace_seconds=client.failover_grace_seconds,
+        reject_on_backend_failure=client.on_backend_failure == "reject",
+    )
+
+
+class Server:
+    """A running server: listeners over open stores."""
+
+    def __init__(self, settings: Settings, stores: Stores) -> None:
+        self._settings = settings
+        self._stores = stores
+        self._metrics = Metrics()
+        self._redis_up = True
+        login = Login(
+            stores.attempts,
+            stores.enrolments,
+            stores.directory,
+            digest_key=stores.key_ring.derived("digests of typed values"),
+            window=Window(settings.totp.lookback_steps, settings.totp.lookforward_steps),
+            counted_factors=frozenset(settings.lockout.count),
+            realms=frozenset(settings.directory.local.realms),
+        )
+        radius = settings.radius
+        self.handler = Handler(
+            nas_table(settings),
+            login,
+            policy=AnswerPolicy(
+                radius.reject_message,
+                radius.reject_delay_seconds,
+                radius.login_deadline_seconds,
+                radius.max_requests_in_flight,
+            ),
+            duplicates=DuplicateCache(radius.reply_cache_seconds),
+            metrics=self._metrics,
+            backends_up=lambda: self._redis_up,
+        )
+        self.listeners: list[UdpListener] = []
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator["Server"]:
+        """Serve until the block ends; then take no more requests, and finish those in flight."""
+        try:
+            self._listen()
+            watch = tasks.spawn(self._watch())
+            for listener in self.listeners:
+                listener.start()
+            self._say_started()
+            try:
+                yield self
+            finally:
+                for listener in self.listeners:
+                    listener.stop()
+                await tasks.stop(watch)
+                await self._drained()
+                log.info("server.stopped")
+        finally:
+            for listener in self.listeners:
+                listener.close()
+
+    def _listen(self) -> None:
+        endpoints = [split_endpoint(endpoint) for endpoint in self._settings.radius.listen]
+        discard_log = DiscardLog()
+        for host, port in endpoints:
+            self.listeners.append(
+                UdpListener(
+                    (host, port),
+                    self.handler.answer,
+                    receive_buffer_bytes=self._settings.radius.receive_buffer_bytes,
+                    metrics=self._metrics,
+                    discard_log=discard_log,
+                    dual_stack=host == "::" and ("0.0.0.0", port) not in endpoints,  # noqa: S104 - compared, not bound
+                )
+            )
+        if self._settings.metrics.listen:
+            self._serve_metrics(*split_endpoint(self._settings.metrics.listen))
+
+    def _serve_metrics(self, host: str, port: int) -> None:
+        try:
+            start_http_server(port, host, self._metrics.registry)
+        except OSError as error:
+            raise ConfigurationError(
+                f"metrics can't be served on {host}:{port}: {error.strerror}",
+                "change metrics.listen",
+            ) from None
+
+    def _say_started(self) -> None:
+        log.info(
+            "server.started",
+            version=__version__,
+            listen=", ".join(f"{host}:{port}" for host, port in self.endpoints),
+            clients=len(self._settings.client),
+        )
+        for client in self._settings.client:
+            if not nas(client, self._settings).require_message_authenticator:
+                log.warning(
+                    "client.message_authenticator_optional",
+                    nas=client.name,
+                    hint="its requests may be forged on the way (BlastRADIUS): switch on "
+                    "Message-Authenticator there, then require it here",
+                )
+
+    @property
+    def endpoints(self) -> list[tuple[str, int]]:
+        """Addresses and ports that are served."""
+        return [listener.local for listener in self.listeners]
+
+    async def _watch(self) -> None:
+        """Ask the backends now and then; notice a Redis that has lost its memory."""
+        while True:
+            self._redis_up = await self._redis_answers()
+            self._metrics.backend_up.labels("redis").set(self._redis_up)
+            self._metrics.backend_up.labels("database").set(await self._database_answers())
+            await asyncio.sleep(WATCH_SECONDS)
+
+    async def _redis_answers(self) -> bool:
+        try:
+            now = time.time()
+            await self._stores.attempts.notice_lost_memory(now)
+            skew = await self._stores.attempts.clock() - now
+        except BackendUnavailable as error:
+            if self._redis_up:
+                log.error("redis.down", cause=error.cause, hint=_CURES["redis"])  # noqa: TRY400
+            return False
+        if not self._redis_up:
+            log.info("redis.up")
+        if abs(skew) > MAX_CLOCK_SKEW_SECONDS:
+            log.warning(
+                "clock.skew",
+                seconds=round(skew, 1),
+                hint="the clocks of this host and of Redis differ: one-time codes need NTP",
+            )
+        return True
+
+    async def _database_answers(self) -> bool:
+        try:
+            async with self._stores.database.session() as session:
+                await session.execute(text("SELECT 1"))
+        except BackendUnavailable:
+            return False
+        return True
+
+    async def _drained(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(DRAIN_SECONDS):
+                for listener in self.listeners:
+                    await listener.idle()
+
+
+async def serve(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    forbid_core_dumps()
+    stopped = stop_signals()
+    async with open_stores(settings) as stores, Server(settings, stores).running():
+        await stopped.wait()
+
+
+def stop_signals() -> asyncio.Event:
+    """Return an event that SIGTERM or SIGINT sets."""
+    stopped = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    return stopped
+
+
+def forbid_core_dumps() -> None:
+    """Switch core dumps off: one would hold seeds and passwords (checklist L05)."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -1,0 +1,1 @@
+"""The use case that server and portal share: an attempt in, a decision out."""

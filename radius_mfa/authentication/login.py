@@ -1,0 +1,295 @@
+"""Attempt to decision: one load, at most one directory bind, one atomic settlement.
+
+Knows no packet and no SQL. The order of the steps is the security of the product
+(docs/access-request-flow.md); a rule that decides something stands in ``policy``.
+"""
+
+import hashlib
+from collections.abc import Collection
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from radius_mfa.policy import access, credentials, totp
+from radius_mfa.policy.access import Enrolment
+from radius_mfa.policy.credentials import Candidate, SplitPolicy
+from radius_mfa.policy.decision import FACTOR_AT_FAULT, Accept, Decision, Factor, Reject
+from radius_mfa.policy.decision import RejectReason as Reason
+from radius_mfa.policy.identity import InvalidUserNameError, canonical_user, normalised_station
+from radius_mfa.policy.lockout import UNTIL_UNLOCKED
+from radius_mfa.policy.totp import Match, Window
+from radius_mfa.stores.interfaces import (
+    Attempts,
+    Directory,
+    Enrolments,
+    Loaded,
+    PasswordVerdict,
+    Settled,
+    Settlement,
+    Subject,
+    VerdictKey,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SESSION_VERDICT_MS = 60_000
+"""How long the verdict on one (client, user, Acct-Session-Id, typed value) is shared (D09)."""
+
+PACKET_VERDICT_MS = 60_000
+"""How long the verdict on one packet is kept for its retransmissions, on every node."""
+
+_DIGEST_OCTETS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One login as it arrived. *typed* is the whole password field, None where there is none.
+
+    *packet* identifies the very packet, so that a retransmission finds its verdict even where
+    the node that gave it is gone. *session_id* is the NAS's Acct-Session-Id.
+    """
+
+    client: str
+    user_name: str | None
+    typed: bytes | None = field(repr=False)
+    packet: bytes = field(repr=False)
+    method: str = "pap"
+    split: SplitPolicy = SplitPolicy()
+    calling_station_id: str = ""
+    session_id: bytes | None = None
+    failover_grace_seconds: int = 0
+
+
+@dataclass(slots=True)
+class Timing:
+    """Where the time of a login went, in milliseconds."""
+
+    redis_ms: float = 0.0
+    database_ms: float = 0.0
+    directory_ms: float = 0.0
+
+    @contextmanager
+    def spent_in(self, backend: str) -> "Iterator[None]":
+        """Add the time of the block to that of *backend*, also when the block raises."""
+        name, began = f"{backend}_ms", perf_counter()
+        try:
+            yield
+        finally:
+            setattr(self, name, getattr(self, name) + (perf_counter() - began) * 1000)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The decision on an attempt, and what the log should know of it.
+
+    *locked_until* is set (Unix milliseconds, or -1) where this very attempt closed a lock.
+    """
+
+    decision: Decision
+    user: str = ""
+    shared: bool = False
+    locked_until: int = 0
+
+
+class Login:
+    """Decides attempts. One object serves every transport."""
+
+    def __init__(
+        self,
+        attempts: Attempts,
+        enrolments: Enrolments,
+        directory: Directory,
+        *,
+        digest_key: bytes,
+        window: Window = Window(),
+        counted_factors: Collection[Factor] = frozenset(Factor),
+        realms: Collection[str] = (),
+    ) -> None:
+        self._attempts = attempts
+        self._enrolments = enrolments
+        self._directory = directory
+        self._digest_key = digest_key
+        self._window = window
+        self._counted_factors = counted_factors
+        self._realms = realms
+
+    async def decide(self, attempt: Attempt, now: float, timing: Timing) -> Outcome:
+        """Return the outcome of *attempt* at Unix time *now*.
+
+        Raises BackendUnavailable where a backend has no definite answer: then nothing was
+        decided, and the NAS gets no reply.
+        """
+        try:
+            user = canonical_user(attempt.user_name or "", self._realms)
+        except InvalidUserNameError as error:
+            return Outcome(Reject(Reason.INVALID_USER_NAME, str(error)))
+        station = normalised_station(attempt.calling_station_id)
+        subject = Subject(user, f"{attempt.client}|{station}")
+        keys = self._verdict_keys(attempt, user, station)
+
+        with timing.spent_in("redis"):
+            loaded = await self._attempts.load(subject, keys, now)
+        if loaded.verdict is not None:
+            return Outcome(loaded.verdict, user, shared=True)
+        settlement = await self._judged(attempt, user, loaded, now, timing)
+        with timing.spent_in("redis"):
+            settled = await self._attempts.settle(subject, settlement, loaded, keys, now)
+        return _outcome(user, settled)
+
+    async def _judged(
+        self, attempt: Attempt, user: str, loaded: Loaded, now: float, timing: Timing
+    ) -> Settlement:
+        """Return what the attempt comes to; the settlement may still turn an Accept away."""
+        if loaded.locked_until:
+            return Settlement(Reject(Reason.ACCOUNT_LOCKED, lock_hint(user, loaded.locked_until)))
+        enrolment = await self._enrolment(user, loaded, timing)
+        refusal = access.refusal(enrolment)
+        if refusal is not None:
+            return Settlement(Reject(refusal))
+        chosen = self._split(attempt, enrolment, loaded, now)
+        if isinstance(chosen, Reject):
+            return self._rejected(chosen, attempt, user)
+        candidate, match = chosen
+        password = credentials.decoded(candidate.password, attempt.split.password_charsets)
+        if not password:
+            return self._rejected(_no_password(password), attempt, user)
+        with timing.spent_in("directory"):
+            verdict = await self._directory.verify(user, password, enrolment)
+        if verdict is not PasswordVerdict.RIGHT:
+            return self._rejected(_REASON_OF_VERDICT[verdict], attempt, user)
+        counted = Factor.CODE in self._counted_factors  # should the code turn out to be used
+        wrong_value = self._digest("wrong", user, attempt.typed or b"")
+        return Settlement(Accept("totp"), match, counted=counted, wrong_value=wrong_value)
+
+    async def _enrolment(self, user: str, loaded: Loaded, timing: Timing) -> Enrolment:
+        if loaded.enrolment is not None:
+            return loaded.enrolment
+        with timing.spent_in("database"):
+            enrolment = await self._enrolments.fetch(user)
+        with timing.spent_in("redis"):
+            await self._attempts.remember(user, enrolment, loaded)
+        return enrolment
+
+    def _split(
+        self, attempt: Attempt, enrolment: Enrolment, loaded: Loaded, now: float
+    ) -> tuple[Candidate, Match] | Reject:
+        """Return the reading of the field whose code is right and unused, or why there is none."""
+        if attempt.method != "pap":
+            return Reject(
+                Reason.UNSUPPORTED_METHOD, f"the NAS sends {attempt.method}: set it to PAP"
+            )
+        if attempt.typed is None:
+            return Reject(Reason.NO_PASSWORD)
+        if not attempt.typed:
+            return Reject(Reason.EMPTY_PASSWORD)
+        readings = credentials.candidates(attempt.typed, enrolment.code_lengths, attempt.split)
+        found = [
+            (reading, match)
+            for reading in readings
+            for match in totp.matches(enrolment.devices, reading.code, now, self._window)
+        ]
+        unused = [pair for pair in found if self._unused(pair[1], loaded)]
+        if unused:
+            # The newest step: consuming it also ends an older one that shows the same code.
+            return max(unused, key=lambda pair: pair[1].time_step)
+        if found:
+            return self._used_code(found[0][1], loaded)
+        return Reject(Reason.WRONG_CODE, _wrong_code_hint(readings, enrolment, now))
+
+    def _unused(self, match: Match, loaded: Loaded) -> bool:
+        return match.time_step > max(
+            loaded.used_steps.get(match.device.device_id, -1),
+            -1 if match.device.confirmed_step is None else match.device.confirmed_step,
+            self._forgotten_step(match, loaded),
+        )
+
+    def _forgotten_step(self, match: Match, loaded: Loaded) -> int:
+        """Return the last step that may have been used before Redis lost its memory (rule 10).
+
+        A code may be used ahead of its time, so the window's reach is added.
+        """
+        if not loaded.forgotten_until:
+            return -1
+        return match.device.time_step(loaded.forgotten_until) + self._window.lookforward_steps
+
+    def _used_code(self, match: Match, loaded: Loaded) -> Reject:
+        if match.time_step <= self._forgotten_step(match, loaded):
+            return Reject(
+                Reason.CODE_PREDATES_REDIS,
+                "Redis has lost its memory, so a code from before may have been used; "
+                "the next code will do",
+            )
+        return Reject(Reason.CODE_REPLAYED, f"device {match.device.name}: each code works once")
+
+    def _rejected(self, reject: Reject, attempt: Attempt, user: str) -> Settlement:
+        counted = FACTOR_AT_FAULT.get(reject.reason) in self._counted_factors
+        wrong_value = self._digest("wrong", user, attempt.typed or b"")
+        return Settlement(reject, counted=counted, wrong_value=wrong_value)
+
+    def _verdict_keys(self, attempt: Attempt, user: str, station: str) -> list[VerdictKey]:
+        """Return the names under which this login may meet its own verdict again."""
+        typed, client = attempt.typed or b"", attempt.client
+        keys = [
+            VerdictKey(
+                self._digest("packet", client, user, attempt.packet, typed), PACKET_VERDICT_MS
+            )
+        ]
+        if attempt.session_id:
+            digest = self._digest("session", client, user, attempt.session_id, typed)
+            keys.append(VerdictKey(digest, SESSION_VERDICT_MS))
+        if attempt.failover_grace_seconds:
+            digest = self._digest("failover", client, user, station, typed)
+            keys.append(VerdictKey(digest, attempt.failover_grace_seconds * 1000))
+        return keys
+
+    def _digest(self, purpose: str, *parts: str | bytes) -> str:
+        hasher = hashlib.blake2b(key=self._digest_key, digest_size=_DIGEST_OCTETS)
+        for part in (purpose, *parts):
+            octets = part.encode("utf-8", "surrogateescape") if isinstance(part, str) else part
+            hasher.update(len(octets).to_bytes(4, "big") + octets)
+        return hasher.hexdigest()
+
+
+_REASON_OF_VERDICT = {
+    PasswordVerdict.WRONG: Reject(Reason.WRONG_PASSWORD),
+    PasswordVerdict.UNKNOWN_USER: Reject(
+        Reason.UNKNOWN_USER, "enrolled here, but the directory does not know the name"
+    ),
+}
+
+
+def lock_hint(user: str, locked_until: int) -> str:
+    """Return when the lock of *user* ends and how to end it now."""
+    unlock = f"radius-mfa user unlock {user}"
+    if locked_until == UNTIL_UNLOCKED:
+        return f"locked until an admin runs: {unlock}"
+    until = datetime.fromtimestamp(locked_until / 1000, UTC)
+    return f"locked until {until:%Y-%m-%d %H:%M:%S} UTC; to end it now: {unlock}"
+
+
+def _no_password(password: str | None) -> Reject:
+    if password is None:
+        return Reject(Reason.UNDECODABLE_PASSWORD, "the octets fit no charset in password_charsets")
+    return Reject(Reason.EMPTY_PASSWORD, "a code alone was typed")
+
+
+def _wrong_code_hint(readings: list[Candidate], enrolment: Enrolment, now: float) -> str:
+    if not readings:
+        lengths = " or ".join(map(str, sorted(enrolment.code_lengths)))
+        return f"no code of {lengths} digits where this client expects it"
+    for reading in readings:
+        offset = totp.clock_offset_seconds(enrolment.devices, reading.code, now)
+        if offset:
+            direction = "slow" if offset < 0 else "fast"
+            return f"the phone's clock seems about {abs(offset)} s {direction}"
+    return ""
+
+
+def _outcome(user: str, settled: Settled) -> Outcome:
+    decision, locked_until = settled.decision, settled.locked_until
+    if isinstance(decision, Reject) and decision.reason is Reason.ACCOUNT_LOCKED:
+        return Outcome(Reject(decision.reason, lock_hint(user, locked_until)), user)
+    return Outcome(decision, user, settled.shared, locked_until)

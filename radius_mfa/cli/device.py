@@ -1,0 +1,173 @@
+"""``radius-mfa device``: authenticators of a user."""
+
+import base64
+import binascii
+import secrets
+import sys
+from dataclasses import asdict
+from time import time
+from typing import Annotated
+
+import segno
+import typer
+
+from radius_mfa.app import Stores
+from radius_mfa.cli.common import (
+    JsonOption,
+    UserArgument,
+    canonical,
+    output,
+    print_json,
+    print_table,
+    settings,
+    with_stores,
+)
+from radius_mfa.config import Settings
+from radius_mfa.errors import Refused
+from radius_mfa.policy.totp import (
+    Algorithm,
+    Device,
+    Window,
+    base32,
+    matches,
+    otpauth_uri,
+)
+from radius_mfa.stores.enrolments import MIN_SEED_OCTETS, SEED_OCTETS, NewDevice
+
+app = typer.Typer(help="Devices: enrol, list, remove.", no_args_is_help=True)
+
+CODE_TRIES = 3
+MAX_NAME_CHARACTERS = 64
+
+
+@app.command()
+def add(
+    ctx: typer.Context,
+    user: UserArgument,
+    name: Annotated[str, typer.Option(help="What the user calls it.")] = "phone",
+    seed: Annotated[
+        str | None, typer.Option(metavar="BASE32", help="An existing seed; - reads it from input.")
+    ] = None,
+    algorithm: Annotated[
+        Algorithm | None, typer.Option(case_sensitive=False, help="Default: totp.algorithm.")
+    ] = None,
+    digits: Annotated[int | None, typer.Option(help="6 or 8; default: totp.digits.")] = None,
+    time_step: Annotated[
+        int | None, typer.Option(help="30 or 60 seconds; default: totp.time_step_seconds.")
+    ] = None,
+    confirmed: Annotated[
+        bool, typer.Option("--confirmed", help="Count at once, without a first code.")
+    ] = False,
+) -> None:
+    """Enrol a device: show its QR code, and take its first code."""
+    canonical_name, in_force = canonical(ctx, user), settings(ctx)
+    new = NewDevice(
+        _device_name(name),
+        seed_octets(seed),
+        algorithm or in_force.totp.algorithm,
+        _one_of("--digits", digits or in_force.totp.digits, (6, 8)),
+        _one_of("--time-step", time_step or in_force.totp.time_step_seconds, (30, 60)),
+    )
+
+    async def work(stores: Stores) -> Device:
+        return await stores.enrolments.add_device(canonical_name, new, confirmed=confirmed)
+
+    device = with_stores(ctx, work)
+    print_enrolment(canonical_name, device, in_force)
+    if confirmed:
+        output.print(f"{name} of {canonical_name} counts from now on.", markup=False)
+        return
+    step = _first_code(device, in_force, canonical_name)
+
+    async def confirm(stores: Stores) -> None:
+        await stores.enrolments.confirm_device(canonical_name, device.device_id, step)
+
+    with_stores(ctx, confirm)
+    output.print(f"Confirmed: {name} of {canonical_name} counts from now on.", markup=False)
+
+
+@app.command("list")
+def list_devices(ctx: typer.Context, user: UserArgument, as_json: JsonOption = False) -> None:
+    """List the devices of a user."""
+    name = canonical(ctx, user)
+    devices = with_stores(ctx, lambda stores: stores.enrolments.user(name)).devices
+    if as_json:
+        print_json([asdict(device) for device in devices])
+        return
+    rows = [
+        (d.name, d.algorithm, d.digits, f"{d.time_step_seconds} s", d.created_at, d.confirmed_at)
+        for d in devices
+    ]
+    columns = ("DEVICE", "HASH", "DIGITS", "STEP", "ADDED", "CONFIRMED")
+    print_table(columns, rows, f"{name} has no device yet: radius-mfa device add {name}")
+
+
+@app.command()
+def remove(
+    ctx: typer.Context,
+    user: UserArgument,
+    name: Annotated[str, typer.Argument(metavar="DEVICE", help="Name of the device.")],
+) -> None:
+    """Remove a device: its codes are refused from now on, on every node."""
+    canonical_name = canonical(ctx, user)
+    with_stores(ctx, lambda stores: stores.enrolments.remove_device(canonical_name, name))
+    output.print(f"{name} of {canonical_name} is removed.", markup=False)
+
+
+def print_enrolment(user: str, device: Device, in_force: Settings) -> None:
+    """Print the QR code, the URI and the key of *device*."""
+    uri = otpauth_uri(device, user, in_force.totp.issuer)
+    output.print(f"Scan this with an authenticator app, as {user}:\n", markup=False)
+    segno.make(uri, error="l").terminal(out=sys.stdout, compact=True, border=2)
+    key = base32(device.seed)
+    groups = " ".join(key[at : at + 4] for at in range(0, len(key), 4))
+    output.print(f"\nor open  {uri}\nor type  {groups}\n", markup=False)
+
+
+def seed_octets(text: str | None) -> bytes:
+    """Return the octets of a base32 seed, or a fresh random one where none is given."""
+    if text is None:
+        return secrets.token_bytes(SEED_OCTETS)
+    given = sys.stdin.readline() if text == "-" else text
+    compact = "".join(given.split()).replace("-", "").rstrip("=").upper()
+    try:
+        octets = base64.b32decode(compact + "=" * (-len(compact) % 8))
+    except binascii.Error:
+        raise Refused(
+            "the seed is not base32", "letters A to Z and digits 2 to 7, spaces are fine"
+        ) from None
+    if len(octets) < MIN_SEED_OCTETS:
+        raise Refused(
+            f"the seed is {len(octets) * 8} bits long: 128 at least (RFC 4226 section 4)",
+            "leave --seed out to get a new one of 160 bits",
+        )
+    return octets
+
+
+def _first_code(device: Device, in_force: Settings, user: str) -> int:
+    """Ask for the device's first code; return its time step, or raise Refused."""
+    window = Window(in_force.totp.lookback_steps, in_force.totp.lookforward_steps)
+    for _ in range(CODE_TRIES):
+        code = typer.prompt("First code").strip()
+        if code.isascii() and code.isdecimal():
+            found = matches([device], code, time(), window)
+            if found:
+                return max(match.time_step for match in found)
+        output.print("That is not the code. Is the phone's clock right?")
+    raise Refused(
+        f"{device.name} of {user} is not confirmed and does not count",
+        f"remove it and start again: radius-mfa device remove {user} {device.name}",
+    )
+
+
+def _device_name(name: str) -> str:
+    if not name.isprintable() or not 1 <= len(name.strip()) <= MAX_NAME_CHARACTERS:
+        raise Refused(f"a device's name is 1 to {MAX_NAME_CHARACTERS} printable characters")
+    return name.strip()
+
+
+def _one_of(option: str, value: int, allowed: tuple[int, ...]) -> int:
+    if value not in allowed:
+        choices = " or ".join(map(str, allowed))
+        raise typer.BadParameter(f"{value} is not {choices}", param_hint=option)
+    return value

@@ -1,0 +1,25 @@
+"""``radius-mfa serve``: run the server."""
+
+import asyncio
+import signal
+
+import typer
+import uvloop
+
+from radius_mfa import app, log
+from radius_mfa.cli.common import configuration
+
+
+def serve(ctx: typer.Context) -> None:
+    """Run the server until SIGTERM or Ctrl-C."""
+    loaded = configuration(ctx)
+    settings = loaded.settings
+    file = log.configure(settings.log.format, settings.log.level, settings.log.file)
+    for warning in loaded.warnings:
+        app.log.warning("configuration.unwise", place=warning.place, detail=warning.message)
+
+    async def main() -> None:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, file.reopen)
+        await app.serve(settings)
+
+    uvloop.run(main())

@@ -1,0 +1,392 @@
+"""The settings: what may be set, in which range, with which default.
+
+Knows no file; ``config_file.py`` reads them and says where a fault stands.
+"""
+
+import ipaddress
+import os
+from codecs import lookup
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    StringConstraints,
+)
+from redis.asyncio.connection import parse_url
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+from radius_mfa.policy.credentials import CodePosition
+from radius_mfa.policy.decision import Factor
+from radius_mfa.policy.totp import MAX_LOOK_STEPS, Algorithm
+
+EMBEDDED = "embedded"
+RADIUS_PORT = 1812
+MAX_SECRET_OCTETS = 256
+SHORT_SECRET_OCTETS = 16
+
+ASYNC_DRIVERS = {"postgresql": "postgresql+asyncpg", "sqlite": "sqlite+aiosqlite"}
+
+DEFAULT_DATA_FOLDER = Path("/var/lib/radius-mfa")
+
+
+def endpoint(text: str) -> str:
+    """Return *text* as ``address:port``; the port defaults to 1812."""
+    host, port = text, str(RADIUS_PORT)
+    if text.startswith("["):
+        host, bracket, rest = text[1:].partition("]")
+        port = rest.removeprefix(":") or port
+        if not bracket or (rest and not rest.startswith(":")):
+            raise ValueError("write an IPv6 address as [address]:port")
+    elif text.count(":") == 1:
+        host, _, port = text.partition(":")
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        raise ValueError(f"{host!r} is not an IP address") from None
+    if not port.isascii() or not port.isdecimal() or not 0 <= int(port) <= 65_535:  # noqa: PLR2004 - 16 bits
+        raise ValueError(f"{port!r} is not a port")
+    bracketed = f"[{host}]" if address.version == 6 else host  # noqa: PLR2004 - IPv6
+    return f"{bracketed}:{int(port)}"
+
+
+def split_endpoint(endpoint: str) -> tuple[str, int]:
+    """Return address and port of a checked endpoint."""
+    host, _, port = endpoint.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def _network(text: str) -> str:
+    try:
+        return str(ipaddress.ip_network(text))
+    except ValueError:
+        pass
+    try:
+        mended = ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        raise ValueError(
+            f"{text!r} is neither an IP address nor a network like 192.0.2.0/24"
+        ) from None
+    raise ValueError(f"{text!r} has bits set to the right of its prefix; did you mean {mended}?")
+
+
+def _charset(name: str) -> str:
+    try:
+        info = lookup(name)
+    except LookupError:
+        raise ValueError(f"{name!r} is not a character set that Python knows") from None
+    if not getattr(info, "_is_text_encoding", True):
+        raise ValueError(f"{name!r} does not encode text")
+    return info.name
+
+
+def _secret(value: SecretStr) -> SecretStr:
+    octets = len(value.get_secret_value().encode())
+    if octets == 0:
+        raise ValueError("the shared secret is empty")
+    if octets > MAX_SECRET_OCTETS:
+        raise ValueError(f"the shared secret is longer than {MAX_SECRET_OCTETS} octets")
+    return value
+
+
+def _redis_url(value: SecretStr) -> SecretStr:
+    text = value.get_secret_value()
+    if text == EMBEDDED:
+        return value
+    try:
+        parse_url(text)
+    except ValueError:
+        raise ValueError(
+            'neither "embedded" nor a URL like redis://host:6379/0, rediss://... or unix:///socket'
+        ) from None
+    return value
+
+
+def _database_url(value: SecretStr) -> SecretStr:
+    text = value.get_secret_value()
+    try:
+        known = text == EMBEDDED or make_url(text).get_backend_name() in ASYNC_DRIVERS
+    except (ArgumentError, ValueError):
+        known = False
+    if not known:
+        raise ValueError(
+            'neither "embedded" nor a URL like postgresql://user@host/name or sqlite:////path'
+        )
+    return value
+
+
+def _as_list(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+Endpoint = Annotated[str, AfterValidator(endpoint)]
+NetworkText = Annotated[str, AfterValidator(_network)]
+Charset = Annotated[str, AfterValidator(_charset)]
+RedisUrl = Annotated[SecretStr, AfterValidator(_redis_url)]
+DatabaseUrl = Annotated[SecretStr, AfterValidator(_database_url)]
+SharedSecret = Annotated[SecretStr, AfterValidator(_secret)]
+Seconds = Annotated[float, Field(ge=0)]
+ClientName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
+
+
+class Section(BaseModel):
+    """A table of the configuration file; a setting it does not have is an error."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, hide_input_in_errors=True
+    )
+
+
+def _upper(value: object) -> object:
+    return value.upper() if isinstance(value, str) else value
+
+
+class RadiusSettings(Section):
+    """How the server listens and answers."""
+
+    listen: Annotated[list[Endpoint], Field(min_length=1)] = ["0.0.0.0:1812", "[::]:1812"]
+    """Addresses and ports to serve; replies leave from the address that was asked."""
+
+    require_message_authenticator: bool = True
+    """Discard requests without Message-Authenticator; a client may say otherwise."""
+
+    status_server: bool = True
+    """Answer Status-Server; a client may say otherwise."""
+
+    reject_message: Annotated[str, StringConstraints(max_length=120)] = "Access denied"
+    """Reply-Message of every reject, whatever its cause; empty sends none."""
+
+    reject_delay_seconds: Annotated[float, Field(ge=0, le=10)] = 1.0
+    """How long after its arrival a reject is answered, plus up to a tenth of jitter."""
+
+    reply_cache_seconds: Annotated[float, Field(ge=5, le=60)] = 30.0
+    """How long a reply is kept for retransmissions of its request."""
+
+    login_deadline_seconds: Annotated[float, Field(ge=0.5, le=30)] = 4.0
+    """After this a login gets no reply: stay below the timeout of your VPN gateway."""
+
+    receive_buffer_bytes: Annotated[int, Field(ge=65_536, le=268_435_456)] = 4_194_304
+    """Size of each socket's receive buffer, for bursts."""
+
+    max_requests_in_flight: Annotated[int, Field(ge=16, le=1_000_000)] = 4_096
+    """Requests worked on at once; more are discarded, so that the NAS asks again."""
+
+
+class ClientSettings(Section):
+    """A NAS: a VPN gateway, or a network of them that share one secret."""
+
+    name: ClientName
+    """What the log calls it."""
+
+    address: Annotated[list[NetworkText], BeforeValidator(_as_list), Field(min_length=1)]
+    """The address or network its packets come from, or a list of them."""
+
+    secret: SharedSecret
+    """The shared secret (or `secret_file`); 16 octets at least, better 32 random ones."""
+
+    require_message_authenticator: bool | None = None
+    """As in [radius], for this client only."""
+
+    limit_proxy_state: bool = False
+    """Discard requests with Proxy-State and without Message-Authenticator."""
+
+    status_server: bool | None = None
+    """As in [radius], for this client only."""
+
+    code_position: CodePosition = CodePosition.END
+    """Where users type the code: after the password, or before it."""
+
+    separator: Annotated[str, StringConstraints(max_length=8, pattern=r"^[ -~]*$")] = ""
+    """What users type between password and code; empty for nothing."""
+
+    password_charsets: Annotated[list[Charset], Field(min_length=1)] = ["utf-8"]
+    """Character sets of passwords and names, tried in order."""
+
+    failover_grace_seconds: Annotated[int, Field(ge=0, le=15)] = 0
+    """Within this the same login sent again as a new packet shares one verdict."""
+
+    on_backend_failure: Literal["silent", "reject"] = "silent"
+    """When a backend is down: no reply, so that the gateway fails over, or a reject."""
+
+
+class RedisSettings(Section):
+    """The working memory of the cluster."""
+
+    url: RedisUrl = SecretStr(EMBEDDED)
+    """`embedded`, or redis://, rediss:// or unix:// (or `url_file`)."""
+
+    password: SecretStr | None = None
+    """The password of Redis (or `password_file`)."""
+
+    key_prefix: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:-]{0,64}$")] = (
+        "radius-mfa:"
+    )
+    """What every key begins with."""
+
+    timeout_seconds: Annotated[float, Field(ge=0.05, le=10)] = 1.0
+    """After this Redis counts as not answering."""
+
+    enrolment_cache_seconds: Annotated[int, Field(ge=1, le=86_400)] = 3_600
+    """How long a user's devices are cached in Redis; changes are seen at once all the same."""
+
+
+class DatabaseSettings(Section):
+    """The durable records."""
+
+    url: DatabaseUrl = SecretStr(EMBEDDED)
+    """`embedded` (SQLite in the data folder) or postgresql://user@host/name (or `url_file`)."""
+
+    password: SecretStr | None = None
+    """The password of the database user (or `password_file`)."""
+
+    pool_size: Annotated[int, Field(ge=1, le=100)] = 5
+    """Connections kept open to PostgreSQL."""
+
+    timeout_seconds: Annotated[float, Field(ge=0.1, le=30)] = 2.0
+    """After this the database counts as not answering."""
+
+
+class LocalDirectorySettings(Section):
+    """Passwords kept by this server itself."""
+
+    realms: list[Annotated[str, StringConstraints(to_lower=True, min_length=1)]] = []
+    """Realms that are ours: `corp.example` of alice@corp.example, `corp` of CORP\\alice."""
+
+    credential_cache_seconds: Annotated[float, Field(ge=0, le=86_400)] = 0
+    """For this long a right password is not hashed again; kept in memory only. 0 is off."""
+
+    hash_threads: Annotated[int, Field(ge=1, le=64)] = Field(
+        default_factory=lambda: max(1, len(os.sched_getaffinity(0)))
+    )
+    """Threads that hash passwords; defaults to the number of processors."""
+
+    hash_queue: Annotated[int, Field(ge=0, le=10_000)] = 64
+    """Passwords that may wait for a thread; more are shed, and the NAS asks again."""
+
+    argon2_memory_kib: Annotated[int, Field(ge=8_192, le=4_194_304)] = 19_456
+    """Memory of one hash, in KiB."""
+
+    argon2_iterations: Annotated[int, Field(ge=1, le=100)] = 2
+    """Passes over that memory."""
+
+    argon2_parallelism: Annotated[int, Field(ge=1, le=16)] = 1
+    """Lanes of one hash."""
+
+
+class DirectorySettings(Section):
+    """Where passwords live."""
+
+    local: LocalDirectorySettings = LocalDirectorySettings()
+    """Passwords kept by this server itself."""
+
+
+class TotpSettings(Section):
+    """One-time codes: the window, and what new devices get."""
+
+    lookback_steps: Annotated[int, Field(ge=0, le=MAX_LOOK_STEPS)] = 1
+    """Time steps before the present one whose codes are accepted."""
+
+    lookforward_steps: Annotated[int, Field(ge=0, le=MAX_LOOK_STEPS)] = 1
+    """Time steps after the present one whose codes are accepted."""
+
+    issuer: Annotated[str, StringConstraints(pattern=r"^[^:]{1,64}$")] = "radius-mfa"
+    """What authenticator apps show beside the user's name."""
+
+    algorithm: Annotated[Algorithm, BeforeValidator(_upper)] = Algorithm.SHA1
+    """Hash of new devices: SHA1 (any app), SHA256 or SHA512."""
+
+    digits: Literal[6, 8] = 6
+    """Length of the codes of new devices."""
+
+    time_step_seconds: Literal[30, 60] = 30
+    """How long a code of a new device is shown."""
+
+
+class LockoutSettings(Section):
+    """When failures lock, and for how long."""
+
+    failures_by_source: Annotated[int, Field(ge=0, le=100)] = 5
+    """Failures of a user from one client and Calling-Station-Id that lock them there; 0 is off."""
+
+    failures_by_user: Annotated[int, Field(ge=0, le=100)] = 20
+    """Failures of a user from anywhere that lock them everywhere; 0 is off."""
+
+    window_seconds: Annotated[int, Field(ge=10, le=86_400)] = 900
+    """After this the counting starts again."""
+
+    lock_seconds: Annotated[int, Field(ge=0, le=86_400)] = 900
+    """How long the first lock lasts; each further one lasts twice as long. 0: until unlocked."""
+
+    max_lock_seconds: Annotated[int, Field(ge=0, le=604_800)] = 14_400
+    """The longest that a lock lasts."""
+
+    count: Annotated[list[Factor], Field(min_length=1)] = [Factor.PASSWORD, Factor.CODE]
+    """Which wrong factor counts: password, code, or both."""
+
+
+class KeyRingSettings(Section):
+    """The key that encrypts seeds at rest."""
+
+    file: Path | None = None
+    """The key ring file; default `keyring` in the data folder."""
+
+
+class LogSettings(Section):
+    """The auth log."""
+
+    format: Literal["console", "json"] = "console"
+    """`console` for people, `json` (one object a line) for machines."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least severe lines that are written. No level ever shows a secret."""
+
+    file: Path | None = None
+    """A file to append to; default standard error. SIGHUP opens it again."""
+
+
+class MetricsSettings(Section):
+    """Metrics for Prometheus."""
+
+    listen: Endpoint | None = None
+    """Address and port of /metrics; none by default."""
+
+
+class Settings(Section):
+    """Everything that can be set."""
+
+    data_folder: Path = DEFAULT_DATA_FOLDER
+    """Where the embedded Redis, the SQLite database and the key ring live."""
+
+    radius: RadiusSettings = RadiusSettings()
+    client: list[ClientSettings] = []
+    redis: RedisSettings = RedisSettings()
+    database: DatabaseSettings = DatabaseSettings()
+    directory: DirectorySettings = DirectorySettings()
+    totp: TotpSettings = TotpSettings()
+    lockout: LockoutSettings = LockoutSettings()
+    keyring: KeyRingSettings = KeyRingSettings()
+    log: LogSettings = LogSettings()
+    metrics: MetricsSettings = MetricsSettings()
+
+    @property
+    def key_ring_file(self) -> Path:
+        """The key ring file in force."""
+        return self.keyring.file or self.data_folder / "keyring"
+
+    @property
+    def database_url(self) -> URL:
+        """The URL for SQLAlchemy, with the driver of ours and the password in it."""
+        text = self.database.url.get_secret_value()
+        if text == EMBEDDED:
+            return URL.create("sqlite+aiosqlite", database=str(self.data_folder / "radius-mfa.db"))
+        url = make_url(text)
+        url = url.set(drivername=ASYNC_DRIVERS[url.get_backend_name()])
+        if self.database.password is not None:
+            url = url.set(password=self.database.password.get_secret_value())
+        return url

@@ -1,0 +1,83 @@
+"""Where the password ends and the code begins.
+
+A split is a guess until its code matches; the guess is settled before the directory is asked,
+so that a login costs one bind at most. Checklist A03, A05, A06.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+_ASCII_DIGITS = frozenset(b"0123456789")
+
+
+class CodePosition(StrEnum):
+    """On which side of the password users type the code."""
+
+    END = "end"
+    START = "start"
+
+
+@dataclass(frozen=True, slots=True)
+class SplitPolicy:
+    """How a NAS's users type password and code into one field.
+
+    *separator* stands between the two where it is not empty. *password_charsets* are tried in
+    order on the octets of the password; the first that decodes them is right.
+    """
+
+    code_position: CodePosition = CodePosition.END
+    separator: str = ""
+    password_charsets: Sequence[str] = ("utf-8",)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One reading of the field: password octets, and a code of ASCII digits."""
+
+    password: bytes = field(repr=False)
+    code: str = field(repr=False)
+
+
+def candidates(octets: bytes, digits: Collection[int], policy: SplitPolicy) -> list[Candidate]:
+    """Return the readings of *octets*, one for each length of code in *digits* that fits.
+
+    Longer codes come first: where an eight-digit and a six-digit device both match, the longer
+    match is the less likely accident.
+    """
+    found = []
+    for length in sorted(digits, reverse=True):
+        candidate = _split(octets, length, policy)
+        if candidate is not None:
+            found.append(candidate)
+    return found
+
+
+def _split(octets: bytes, length: int, policy: SplitPolicy) -> Candidate | None:
+    if policy.code_position is CodePosition.END:
+        code, rest = octets[-length:], octets[:-length]
+    else:
+        code, rest = octets[:length], octets[length:]
+    if len(code) != length or not _ASCII_DIGITS.issuperset(code):
+        return None
+    separator = policy.separator.encode()
+    if not separator:
+        return Candidate(rest, code.decode("ascii"))
+    if policy.code_position is CodePosition.END and rest.endswith(separator):
+        return Candidate(rest[: -len(separator)], code.decode("ascii"))
+    if policy.code_position is CodePosition.START and rest.startswith(separator):
+        return Candidate(rest[len(separator) :], code.decode("ascii"))
+    return None
+
+
+def decoded(octets: bytes, charsets: Sequence[str]) -> str | None:
+    """Return *octets* as text by the first of *charsets* that decodes them, or None.
+
+    Nothing is ever dropped or replaced: two different fields never become one password.
+    """
+    for charset in charsets:
+        try:
+            return octets.decode(charset)
+        except UnicodeDecodeError:
+            continue
+    return None

@@ -1,0 +1,58 @@
+"""What a login ends in, and why."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class RejectReason(StrEnum):
+    """Why a login was rejected. It goes to the log, never to the user's side (docs/reasons.md)."""
+
+    ACCOUNT_LOCKED = "account_locked"
+    CODE_PREDATES_REDIS = "code_predates_redis"
+    CODE_REPLAYED = "code_replayed"
+    EMPTY_PASSWORD = "empty_password"
+    INVALID_USER_NAME = "invalid_user_name"
+    NO_PASSWORD = "no_password"
+    NOT_ENROLLED = "not_enrolled"
+    UNDECODABLE_PASSWORD = "undecodable_password"
+    UNKNOWN_USER = "unknown_user"
+    UNSUPPORTED_METHOD = "unsupported_method"
+    USER_SUSPENDED = "user_suspended"
+    WRONG_CODE = "wrong_code"
+    WRONG_PASSWORD = "wrong_password"
+    BACKEND_UNAVAILABLE = "backend_unavailable"
+
+
+class Factor(StrEnum):
+    """The factor a failure is counted against; `lockout.count` chooses among them."""
+
+    PASSWORD = "password"
+    CODE = "code"
+
+
+FACTOR_AT_FAULT = {
+    RejectReason.CODE_REPLAYED: Factor.CODE,
+    RejectReason.EMPTY_PASSWORD: Factor.PASSWORD,
+    RejectReason.UNDECODABLE_PASSWORD: Factor.PASSWORD,
+    RejectReason.WRONG_CODE: Factor.CODE,
+    RejectReason.WRONG_PASSWORD: Factor.PASSWORD,
+}
+"""Only a wrong factor counts towards the lockout; every other reject leaves the counters alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Accept:
+    """The user is who they say they are."""
+
+    method: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """The login is refused; *hint* tells the operator what to look at."""
+
+    reason: RejectReason
+    hint: str = ""
+
+
+Decision = Accept | Reject

@@ -1,0 +1,89 @@
+"""The AccessRequest value: what a NAS says of a login, decoded once and strictly."""
+
+import hashlib
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from radius_mfa.policy.credentials import decoded
+from radius_mfa.protocol.nas import Nas
+from radius_mfa.protocol.wire import Attribute, Packet
+
+_BLOCK_OCTETS = 16
+_MAX_PASSWORD_OCTETS = 128  # RFC 2865 section 5.2
+
+
+class Method(StrEnum):
+    """How the credentials came; PAP alone can carry a password and a code."""
+
+    PAP = "pap"
+    CHAP = "chap"
+    EAP = "eap"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class AccessRequest:
+    """An Access-Request of a known NAS, its Message-Authenticator already judged.
+
+    *user_name* is None where there is none or no charset of the NAS decodes it. *user_password*
+    holds the octets as typed, without the padding; None where the attribute is absent or of an
+    impossible length.
+    """
+
+    user_name: str | None
+    user_name_octets: bytes
+    user_password: bytes | None = field(repr=False)
+    method: Method
+    calling_station_id: str = ""
+    nas_identifier: str = ""
+    acct_session_id: bytes | None = None
+
+
+def access_request(packet: Packet, nas: Nas) -> AccessRequest:
+    """Return the value of *packet*. A value wrong for its type is as good as absent (P08)."""
+    name = packet.first(Attribute.USER_NAME) or b""
+    hidden = packet.first(Attribute.USER_PASSWORD)
+    return AccessRequest(
+        user_name=decoded(name, nas.split.password_charsets),
+        user_name_octets=name,
+        user_password=None
+        if hidden is None
+        else revealed_password(hidden, packet.authenticator, nas.shared_secret),
+        method=_method(packet),
+        calling_station_id=_legible(packet.first(Attribute.CALLING_STATION_ID)),
+        nas_identifier=_legible(packet.first(Attribute.NAS_IDENTIFIER)),
+        acct_session_id=packet.first(Attribute.ACCT_SESSION_ID),
+    )
+
+
+def revealed_password(hidden: bytes, authenticator: bytes, shared_secret: bytes) -> bytes | None:
+    """Return the plain octets of a User-Password (RFC 2865 section 5.2), or None.
+
+    Only the trailing NUL padding goes; inner NULs stay (checklist A04). None: the length is not
+    a multiple of 16 between 16 and 128 (A02).
+    """
+    length = len(hidden)
+    if length % _BLOCK_OCTETS or not _BLOCK_OCTETS <= length <= _MAX_PASSWORD_OCTETS:
+        return None
+    keystream = b"".join(
+        hashlib.md5(shared_secret + previous, usedforsecurity=False).digest()
+        for previous in (
+            authenticator,
+            *(hidden[at : at + _BLOCK_OCTETS] for at in range(0, length - 16, _BLOCK_OCTETS)),
+        )
+    )
+    plain = int.from_bytes(hidden, "big") ^ int.from_bytes(keystream, "big")
+    return plain.to_bytes(length, "big").rstrip(b"\0")
+
+
+def _method(packet: Packet) -> Method:
+    present = {number for number, _ in packet.attributes}
+    if Attribute.EAP_MESSAGE in present:
+        return Method.EAP
+    if Attribute.CHAP_PASSWORD in present:
+        return Method.CHAP
+    return Method.PAP if Attribute.USER_PASSWORD in present else Method.NONE
+
+
+def _legible(octets: bytes | None) -> str:
+    return (octets or b"").decode("utf-8", "backslashreplace")

@@ -1,0 +1,77 @@
+"""The NAS's side of the conversation: requests of our own, and what their replies say."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pyrad.packet import AuthPacket, PacketError
+
+from radius_mfa.protocol.dictionary import dictionary
+from radius_mfa.protocol.wire import Attribute, Code
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A verified reply; *attributes* are (name, values in text) in the order sent."""
+
+    code: Code
+    attributes: tuple[tuple[str, tuple[str, ...]], ...]
+
+
+class BadReplyError(Exception):
+    """The reply does not verify: another shared secret, or a forgery."""
+
+
+class ClientRequest:
+    """An Access-Request or a Status-Server, signed with Message-Authenticator."""
+
+    def __init__(
+        self,
+        shared_secret: bytes,
+        code: Code = Code.ACCESS_REQUEST,
+        attributes: Mapping[str, str] | None = None,
+        user_password: bytes | None = None,
+    ) -> None:
+        """*attributes* are by dictionary name; *user_password* is hidden as RFC 2865 says."""
+        self._packet = AuthPacket(
+            code=int(code),
+            secret=shared_secret,
+            authenticator=AuthPacket.CreateAuthenticator(),
+            dict=dictionary(),
+        )
+        self._packet.add_message_authenticator()
+        for name, value in (attributes or {}).items():
+            self._packet[name] = value
+        if user_password is not None:
+            hidden = self._packet.PwCrypt(user_password)
+            self._packet[int(Attribute.USER_PASSWORD)] = [hidden]
+
+    @property
+    def octets(self) -> bytes:
+        """The request as it goes on the wire; the same at every call."""
+        octets: bytes = self._packet.RequestPacket()
+        return octets
+
+    def reply(self, octets: bytes) -> Reply:
+        """Return the reply in *octets*; raises BadReplyError unless it is signed and ours."""
+        try:
+            packet = self._packet.CreateReply(packet=octets)
+            verified = self._packet.VerifyReply(packet, octets, enforce_ma=True)
+            code = Code(packet.code)
+        except (PacketError, ValueError):
+            verified = False
+        if not verified:
+            raise BadReplyError("the reply does not verify: compare the shared secrets")
+        return Reply(code, tuple(_legible(packet)))
+
+
+def _legible(packet: AuthPacket) -> list[tuple[str, tuple[str, ...]]]:
+    shown = []
+    for name in packet.keys():  # noqa: SIM118 - pyrad names attributes in keys() alone
+        if name in ("Message-Authenticator", int(Attribute.MESSAGE_AUTHENTICATOR)):
+            continue
+        try:
+            values = tuple(str(value) for value in packet[name])
+        except (ValueError, KeyError, PacketError):  # a value wrong for its type
+            values = ("(malformed)",)
+        shown.append((str(name), values))
+    return shown

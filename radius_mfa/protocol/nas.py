@@ -1,0 +1,68 @@
+"""The NAS table: source network to shared secret and policy (RFC 2865 section 3).
+
+A NAS is known by the address its packets come from; NAS-IP-Address proves nothing.
+"""
+
+import ipaddress
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from radius_mfa.errors import UnknownNas
+from radius_mfa.policy.credentials import SplitPolicy
+from radius_mfa.policy.identity import IpAddress, unmapped
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+@dataclass(frozen=True, slots=True)
+class Nas:
+    """A network access server, or a network of them that share one secret."""
+
+    name: str
+    networks: tuple[Network, ...]
+    shared_secret: bytes = field(repr=False)
+    require_message_authenticator: bool = True
+    limit_proxy_state: bool = False
+    status_server: bool = True
+    split: SplitPolicy = SplitPolicy()
+    failover_grace_seconds: int = 0
+    reject_on_backend_failure: bool = False
+
+
+class NasTable:
+    """Finds the NAS of a source address; the longest prefix wins, whatever the order."""
+
+    def __init__(self, nases: Iterable[Nas]) -> None:
+        self._by_prefix: dict[tuple[int, int], dict[int, Nas]] = {}
+        for nas in nases:
+            for network in nas.networks:
+                members = self._by_prefix.setdefault((network.version, network.prefixlen), {})
+                members[int(network.network_address)] = nas
+        self._prefixes = sorted(self._by_prefix, reverse=True)
+        self._found: dict[str, Nas] = {}
+
+    def find(self, source: str) -> Nas:
+        """Return the NAS at *source*, an address in text, or raise UnknownNas.
+
+        An IPv4-mapped IPv6 address is its IPv4 address; a link-local one loses its zone.
+        """
+        nas = self._found.get(source)
+        if nas is None:
+            nas = self._longest_match(unmapped(ipaddress.ip_address(source.partition("%")[0])))
+            if len(self._found) >= _REMEMBERED_SOURCES:
+                self._found.clear()
+            self._found[source] = nas
+        return nas
+
+    def _longest_match(self, address: IpAddress) -> Nas:
+        number, bits = int(address), address.max_prefixlen
+        for version, prefixlen in self._prefixes:
+            if version == address.version:
+                mask = ((1 << prefixlen) - 1) << (bits - prefixlen)
+                nas = self._by_prefix[version, prefixlen].get(number & mask)
+                if nas is not None:
+                    return nas
+        raise UnknownNas(f"no [[client]] holds {address}")
+
+
+_REMEMBERED_SOURCES = 4096

@@ -1,0 +1,65 @@
+"""From a decision to signed octets.
+
+The code is always set from the decision (rule 4: pyrad's own default is Access-Accept), the
+Message-Authenticator always comes first (BlastRADIUS), Proxy-State is copied unmodified.
+"""
+
+import struct
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
+from pyrad.packet import AuthPacket
+
+from radius_mfa.errors import ReplyTooLong
+from radius_mfa.policy.decision import Accept, Decision, Reject
+from radius_mfa.protocol.wire import MAX_PACKET_OCTETS, Attribute, Code, Packet
+
+Attributes = Mapping[int, Sequence[bytes]]
+
+NO_ATTRIBUTES: Attributes = MappingProxyType({})
+
+CODE_OF_DECISION = {Accept: Code.ACCESS_ACCEPT, Reject: Code.ACCESS_REJECT}
+
+
+def decision_reply(
+    request: Packet, shared_secret: bytes, decision: Decision, reject_message: str
+) -> bytes:
+    """Return the reply that carries *decision*.
+
+    A reject holds the one fixed *reject_message* whatever its reason (rule 7).
+    """
+    attributes = NO_ATTRIBUTES
+    if isinstance(decision, Reject) and reject_message:
+        attributes = {Attribute.REPLY_MESSAGE: [reject_message.encode()]}
+    return signed_reply(request, shared_secret, CODE_OF_DECISION[type(decision)], attributes)
+
+
+def signed_reply(
+    request: Packet,
+    shared_secret: bytes,
+    code: Code,
+    attributes: Attributes = NO_ATTRIBUTES,
+) -> bytes:
+    """Return the octets of a reply to *request*: Response Authenticator, Message-Authenticator.
+
+    Raises ReplyTooLong over 4096 octets (RFC 2865 section 3).
+    """
+    reply = AuthPacket(
+        code=int(code),
+        id=request.identifier,
+        secret=shared_secret,
+        authenticator=request.authenticator,
+    )
+    reply.add_message_authenticator()
+    for number, values in attributes.items():
+        reply[int(number)] = list(values)
+    proxy_states = request.all(Attribute.PROXY_STATE)
+    if proxy_states:
+        reply[int(Attribute.PROXY_STATE)] = proxy_states
+    try:
+        octets: bytes = reply.ReplyPacket()
+    except struct.error:
+        raise ReplyTooLong("the reply does not fit into a RADIUS packet") from None
+    if len(octets) > MAX_PACKET_OCTETS:
+        raise ReplyTooLong(f"the reply would be {len(octets)} octets long")
+    return octets

@@ -1,0 +1,1 @@
+"""Transports and processes: they carry octets and decide nothing."""

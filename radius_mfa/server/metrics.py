@@ -1,0 +1,63 @@
+"""What an operator's graphs are made of. Labels come from the settings and from enumerations."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+
+class Metrics:
+    """The metrics of one process, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.logins = Counter(
+            "radius_mfa_logins",
+            "Logins answered, by client, result and reason of the reject",
+            ["client", "result", "reason"],
+            registry=self.registry,
+        )
+        self.login_seconds = Histogram(
+            "radius_mfa_login_seconds",
+            "From the arrival of a request to its decision, without the reject delay",
+            buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
+            registry=self.registry,
+        )
+        self.unanswered = Counter(
+            "radius_mfa_logins_unanswered",
+            "Logins without an answer because a backend had none",
+            ["client", "backend"],
+            registry=self.registry,
+        )
+        self.discards = Counter(
+            "radius_mfa_packets_discarded",
+            "Packets owed no reply, by reason",
+            ["reason"],
+            registry=self.registry,
+        )
+        self.duplicates = Counter(
+            "radius_mfa_replies_resent",
+            "Cached replies sent again to a retransmission",
+            ["client"],
+            registry=self.registry,
+        )
+        self.locks = Counter(
+            "radius_mfa_locks",
+            "Locks closed by too many failures",
+            ["client"],
+            registry=self.registry,
+        )
+        self.status_server = Counter(
+            "radius_mfa_status_server",
+            "Status-Server requests answered",
+            ["client"],
+            registry=self.registry,
+        )
+        self.in_flight = Gauge(
+            "radius_mfa_requests_in_flight",
+            "Requests being worked on",
+            registry=self.registry,
+        )
+        self.backend_up = Gauge(
+            "radius_mfa_backend_up",
+            "1 while the backend answers",
+            ["backend"],
+            registry=self.registry,
+        )

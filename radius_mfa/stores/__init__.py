@@ -1,0 +1,1 @@
+"""Every await on a backend."""

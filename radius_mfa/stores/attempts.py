@@ -1,0 +1,267 @@
+"""Failures, locks, used time steps and verdicts of the whole cluster, in Redis.
+
+Every check-and-record is one Lua script on keys of one user; they share a hash tag, so that a
+script touches one slot of a Redis Cluster. The tag is one of 256 rather than the user's own, so
+that the epoch, which tells whether Redis still has its memory, can stand in the same slot.
+"""
+
+import hashlib
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from radius_mfa.errors import BackendUnavailable
+from radius_mfa.policy.access import Enrolment
+from radius_mfa.policy.decision import Accept, Decision, Reject, RejectReason
+from radius_mfa.policy.lockout import (
+    MAX_CONSECUTIVE_FAILURES,
+    SAME_VALUE_MS,
+    LockoutPolicy,
+    Tally,
+    later_lock,
+)
+from radius_mfa.stores.interfaces import Loaded, Settled, Settlement, Subject, VerdictKey
+from radius_mfa.stores.redis_scripts import RedisScripts
+
+log = structlog.get_logger()
+
+GENERATION_MS = 3_600_000
+"""How long a change of a user is remembered: far longer than any login takes."""
+
+BARRIER_MS = 15_000
+"""How long nothing is cached around a change of a user: longer than the change takes."""
+
+ALIVE_MS = 60_000
+
+_TAGS = [f"{number:02x}" for number in range(256)]
+
+
+@dataclass(frozen=True, slots=True)
+class Locks:
+    """What is counted against a user: in all, and by source."""
+
+    user: Tally
+    consecutive: int
+    sources: dict[str, Tally]
+
+
+class RedisAttempts:
+    """The Attempts of production; see ``stores/interfaces.py`` for the promises."""
+
+    def __init__(
+        self,
+        scripts: RedisScripts,
+        *,
+        decode: Callable[[str, bytes], Enrolment],
+        encode: Callable[[str, Enrolment], bytes],
+        lockout: LockoutPolicy = LockoutPolicy(),
+        key_prefix: str = "radius-mfa:",
+        enrolment_cache_seconds: int = 3600,
+    ) -> None:
+        self._scripts = scripts
+        self._decode = decode
+        self._encode = encode
+        self._prefix = key_prefix
+        self._enrolment_cache_ms = enrolment_cache_seconds * 1000
+        self._thresholds = (
+            SAME_VALUE_MS,
+            lockout.failures_by_source,
+            lockout.failures_by_user,
+            lockout.window_ms,
+            lockout.lock_ms,
+            lockout.max_lock_ms,
+            MAX_CONSECUTIVE_FAILURES,
+        )
+
+    async def load(
+        self, subject: Subject, verdict_keys: Sequence[VerdictKey], now: float
+    ) -> Loaded:
+        """Return what is known of *subject*; a Redis without memory is given an epoch first."""
+        reply = await self._load(subject, verdict_keys)
+        if reply[0] is None:
+            await self.notice_lost_memory(now)
+            reply = await self._load(subject, verdict_keys)
+        if reply[0] is None:
+            raise BackendUnavailable("redis", "keys vanish: is maxmemory-policy noeviction?")
+        return self._loaded(subject, reply, int(now * 1000))
+
+    async def _load(self, subject: Subject, verdict_keys: Sequence[VerdictKey]) -> list[Any]:
+        user = subject.user
+        keys = [
+            self._epoch_key(user),
+            *self._keys(user, "generation", "tally", "sources", "steps", "enrolment"),
+            *(self._key(user, f"verdict:{key.digest}") for key in verdict_keys),
+        ]
+        reply: list[Any] = await self._scripts.run("load", keys, [subject.source])
+        return reply
+
+    def _loaded(self, subject: Subject, reply: list[Any], now_ms: int) -> Loaded:
+        epoch, generation, tally, here, steps, enrolment, verdicts = reply
+        generation = (generation or b"0").decode()
+        return Loaded(
+            epoch=epoch.decode(),
+            generation=generation,
+            enrolment=None if enrolment is None else self._decode(subject.user, enrolment),
+            used_steps={
+                device.decode(): int(step)
+                for device, step in zip(steps[::2], steps[1::2], strict=True)
+            },
+            locked_until=later_lock(
+                _tally(tally)[0].lock_end(now_ms), _tally(here)[0].lock_end(now_ms)
+            ),
+            forgotten_until=float(epoch.decode().partition(":")[2]),
+            verdict=_first_valid(verdicts, generation, now_ms),
+        )
+
+    async def remember(self, user: str, enrolment: Enrolment, loaded: Loaded) -> None:
+        """Cache *enrolment*, unless the user was changed since *loaded*."""
+        await self._scripts.run(
+            "remember",
+            self._keys(user, "generation", "barrier", "enrolment"),
+            [loaded.generation, self._encode(user, enrolment), self._enrolment_cache_ms],
+        )
+
+    async def settle(
+        self,
+        subject: Subject,
+        settlement: Settlement,
+        loaded: Loaded,
+        verdict_keys: Sequence[VerdictKey],
+        now: float,
+    ) -> Settled:
+        """Make *settlement* final, or return what came before it."""
+        user, match = subject.user, settlement.match
+        keys = [
+            self._epoch_key(user),
+            *self._keys(user, "generation", "tally", "sources", "steps"),
+            self._key(user, f"wrong:{settlement.wrong_value}"),
+            *(self._key(user, f"verdict:{key.digest}") for key in verdict_keys),
+        ]
+        args = [
+            int(now * 1000),
+            loaded.epoch,
+            loaded.generation,
+            subject.source,
+            match.device.device_id if match else "",
+            match.time_step if match else "",
+            _encoded(settlement.decision),
+            _encoded(Reject(RejectReason.CODE_REPLAYED)),
+            _encoded(Reject(RejectReason.ACCOUNT_LOCKED)),
+            int(settlement.counted),
+            *self._thresholds,
+            *(key.ttl_ms for key in verdict_keys),
+        ]
+        state, verdict, locked_until = await self._scripts.run("settle", keys, args)
+        if state in (b"cold", b"stale"):
+            raise BackendUnavailable("redis", _UNSETTLED[state])
+        decision = _decoded(verdict.decode())
+        if decision == _decoded(_encoded(settlement.decision)):
+            decision = settlement.decision  # with its hint
+        return Settled(decision, state == b"shared", int(locked_until))
+
+    async def open_epoch(self, forgotten_until: float) -> bool:
+        """Mark Redis as having memory from now on; return whether anything was missing.
+
+        Codes of time steps up to *forgotten_until* (Unix seconds) are refused from then on; 0
+        says that there was nothing to forget, which is true once, on a new installation.
+        """
+        value = f"{secrets.token_hex(8)}:{forgotten_until:.0f}"
+        pipeline = self._scripts.redis.pipeline(transaction=False)
+        for tag in _TAGS:
+            pipeline.set(f"{self._prefix}{{{tag}}}:epoch", value, nx=True)
+        return any(await self._scripts.guarded(pipeline.execute()))
+
+    async def notice_lost_memory(self, now: float) -> None:
+        """Refuse codes from before *now* wherever Redis has no memory of them (rule 10)."""
+        epochs = [f"{self._prefix}{{{tag}}}:epoch" for tag in _TAGS]
+        if await self._scripts.guarded(self._scripts.redis.exists(*epochs)) == len(epochs):
+            return
+        if await self.open_epoch(forgotten_until=now):
+            log.error(
+                "redis.memory_lost",
+                hint="codes shown up to now are refused once, lockouts have started again; "
+                "was Redis flushed, or does it run without appendonly?",
+            )
+
+    async def clock(self) -> float:
+        """Return the time by Redis's clock, in Unix seconds; writes, to see that Redis can."""
+        pipeline = self._scripts.redis.pipeline(transaction=False)
+        pipeline.set(f"{self._prefix}alive", "1", px=ALIVE_MS)
+        pipeline.time()
+        _, (seconds, microseconds) = await self._scripts.guarded(pipeline.execute())
+        return float(seconds) + float(microseconds) / 1e6
+
+    async def invalidate(self, user: str) -> None:
+        """Make every node forget the user's enrolment: before a change, and again after it."""
+        await self._scripts.run(
+            "invalidate",
+            self._keys(user, "generation", "barrier", "enrolment"),
+            [GENERATION_MS, BARRIER_MS],
+        )
+
+    async def locks(self, user: str) -> Locks:
+        """Return what is counted against *user*."""
+        pipeline = self._scripts.redis.pipeline(transaction=False)
+        pipeline.get(self._key(user, "tally"))
+        pipeline.hgetall(self._key(user, "sources"))
+        text, sources = await self._scripts.guarded(pipeline.execute())
+        tally, consecutive = _tally(text)
+        by_source = {source.decode(): _tally(value)[0] for source, value in sources.items()}
+        return Locks(tally, consecutive, by_source)
+
+    async def unlock(self, user: str) -> None:
+        """Forget all failures of *user*, from every source."""
+        keys = self._keys(user, "tally", "sources")
+        await self._scripts.guarded(self._scripts.redis.delete(*keys))
+        await self.invalidate(user)  # a verdict "locked" must not outlive the lock
+
+    async def forget(self, user: str) -> None:
+        """Forget all that is known of a user who was deleted, but for the used time steps."""
+        await self.unlock(user)
+
+    def _epoch_key(self, user: str) -> str:
+        return f"{self._prefix}{{{_tag(user)}}}:epoch"
+
+    def _key(self, user: str, kind: str) -> str:
+        return f"{self._prefix}{{{_tag(user)}}}:{user}:{kind}"
+
+    def _keys(self, user: str, *kinds: str) -> list[str]:
+        return [self._key(user, kind) for kind in kinds]
+
+
+_UNSETTLED = {
+    b"cold": "Redis lost its memory while the login was in progress",
+    b"stale": "the user was changed while the login was in progress",
+}
+
+
+def _tag(user: str) -> str:
+    return hashlib.blake2b(user.encode(), digest_size=1).hexdigest()
+
+
+def _tally(text: bytes | None) -> tuple[Tally, int]:
+    """Return the tally that the scripts keep as text, and the consecutive failures in it."""
+    failures, since, locks, until, consecutive = map(int, (text or b"0 0 0 0 0").split())
+    return Tally(failures, since, locks, until), consecutive
+
+
+def _encoded(decision: Decision) -> str:
+    if isinstance(decision, Accept):
+        return f"accept:{decision.method}"
+    return f"reject:{decision.reason}"
+
+
+def _decoded(verdict: str) -> Decision:
+    kind, _, detail = verdict.partition(":")
+    return Accept(detail) if kind == "accept" else Reject(RejectReason(detail))
+
+
+def _first_valid(verdicts: list[bytes | None], generation: str, now_ms: int) -> Decision | None:
+    for record in filter(None, verdicts):
+        of_generation, expiry, verdict = record.decode().split(" ")
+        if of_generation == generation and int(expiry) > now_ms:
+            return _decoded(verdict)
+    return None

@@ -1,0 +1,119 @@
+"""The local directory: passwords in SQL, hashed with argon2id.
+
+What is kept in memory is bound to the version of the user's record, which every login brings
+from Redis: a changed password is noticed at once, and the warm path asks SQL nothing.
+"""
+
+import hmac
+import secrets
+import unicodedata
+from collections import OrderedDict
+from contextlib import suppress
+from dataclasses import dataclass
+from time import monotonic
+
+from sqlalchemy import update
+
+from radius_mfa.errors import BackendUnavailable
+from radius_mfa.policy.access import Enrolment
+from radius_mfa.stores.enrolments import EnrolmentStore, unknown_user
+from radius_mfa.stores.hashing import Hashing
+from radius_mfa.stores.interfaces import PasswordVerdict
+from radius_mfa.stores.records import LocalUser, utc_now
+
+REMEMBERED_USERS = 100_000
+
+
+@dataclass(slots=True)
+class _Remembered:
+    """A user's hash at a version of their record, and the credential that last proved right."""
+
+    version: int
+    password_hash: str | None
+    proof: bytes = b""
+    proof_ends: float = 0.0
+
+
+class LocalDirectory:
+    """The Directory over ``local_user``.
+
+    *credential_cache_seconds* above 0 spares the hashing of a password proved right that
+    recently: a keyed hash of it, bound to the stored hash, in this process's memory only.
+    """
+
+    def __init__(
+        self, enrolments: EnrolmentStore, hashing: Hashing, *, credential_cache_seconds: float = 0
+    ) -> None:
+        self._enrolments = enrolments
+        self._hashing = hashing
+        self._cache_seconds = credential_cache_seconds
+        self._cache_key = secrets.token_bytes(32)
+        self._remembered: OrderedDict[str, _Remembered] = OrderedDict()
+
+    async def verify(self, user: str, password: str, enrolment: Enrolment) -> PasswordVerdict:
+        """Return whether *password* is the user's; an unknown user costs as much as a known one."""
+        password = normalised(password)
+        known = await self._known(user, enrolment.version)
+        proof = self._proof(user, known.password_hash, password)
+        if monotonic() < known.proof_ends and hmac.compare_digest(proof, known.proof):
+            return PasswordVerdict.RIGHT
+        right = await self._hashing.verified(known.password_hash, password)
+        if known.password_hash is None:
+            return PasswordVerdict.UNKNOWN_USER
+        if not right:
+            return PasswordVerdict.WRONG
+        if self._cache_seconds:
+            known.proof, known.proof_ends = proof, monotonic() + self._cache_seconds
+        if self._hashing.outdated(known.password_hash):
+            with suppress(BackendUnavailable):  # the login is right; the next one may rehash
+                await self._rehash(user, known, password)
+        return PasswordVerdict.RIGHT
+
+    async def add(self, user: str, password: str) -> None:
+        """Put a new user on record."""
+        await self._enrolments.add_user(user, await self._hashing.hashed(normalised(password)))
+
+    async def set_password(self, user: str, password: str) -> None:
+        """Give *user* a new password; Refused where the password is not kept here."""
+        password_hash = await self._hashing.hashed(normalised(password))
+        async with self._enrolments.change(user) as session:
+            record = await session.get(LocalUser, user)
+            if record is None:
+                raise unknown_user(user)
+            record.password_hash, record.password_changed_at = password_hash, utc_now()
+
+    async def _known(self, user: str, version: int) -> _Remembered:
+        known = self._remembered.get(user)
+        if known is None or known.version != version:
+            async with self._enrolments.database.session() as session:
+                record = await session.get(LocalUser, user)
+            known = _Remembered(version, record.password_hash if record else None)
+            self._remembered[user] = known
+            if len(self._remembered) > REMEMBERED_USERS:
+                self._remembered.popitem(last=False)
+        self._remembered.move_to_end(user)
+        return known
+
+    def _proof(self, user: str, password_hash: str | None, password: str) -> bytes:
+        parts = (user, password_hash or "", password)
+        message = b"".join(len(p := part.encode()).to_bytes(4, "big") + p for part in parts)
+        return hmac.digest(self._cache_key, message, "sha256")
+
+    async def _rehash(self, user: str, known: _Remembered, password: str) -> None:
+        """Store the hash anew under today's parameters, if it is still the one just verified."""
+        fresh = await self._hashing.hashed(password)
+        async with self._enrolments.database.session() as session, session.begin():
+            await session.execute(
+                update(LocalUser)
+                .where(LocalUser.name == user, LocalUser.password_hash == known.password_hash)
+                .values(password_hash=fresh)
+            )
+        self._remembered.pop(user, None)
+
+
+def normalised(password: str) -> str:
+    """Return *password* in Unicode form NFC, as RFC 8265 section 4.2 has it for passwords.
+
+    The same key pressed on two systems may arrive composed or decomposed.
+    """
+    return unicodedata.normalize("NFC", password)

@@ -1,0 +1,74 @@
+"""Argon2id in threads, behind a bounded queue: hashing never stalls the loop or piles up."""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+from argon2 import PasswordHasher, Type
+from argon2.exceptions import InvalidHashError, VerificationError
+
+from radius_mfa.errors import BackendUnavailable
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class HashParameters:
+    """Cost of argon2id; the defaults are OWASP's first choice (19 MiB, 2 passes, 1 lane)."""
+
+    memory_kib: int = 19_456
+    iterations: int = 2
+    parallelism: int = 1
+
+
+class Hashing:
+    """Hashes and verifies passwords; raises BackendUnavailable rather than queue for ever."""
+
+    def __init__(
+        self, parameters: HashParameters = HashParameters(), *, threads: int = 2, queue: int = 64
+    ) -> None:
+        self._hasher = PasswordHasher(
+            time_cost=parameters.iterations,
+            memory_cost=parameters.memory_kib,
+            parallelism=parameters.parallelism,
+            type=Type.ID,
+        )
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="argon2")
+        self._room = threads + queue
+        self._of_nobody = self._hasher.hash("the password of nobody")
+
+    async def hashed(self, password: str) -> str:
+        """Return the argon2id hash of *password*, in PHC form."""
+        return await self._in_thread(lambda: self._hasher.hash(password))
+
+    async def verified(self, stored: str | None, password: str) -> bool:
+        """Return whether *password* made *stored*; no hash on record costs as much as one."""
+        right = await self._in_thread(lambda: self._matches(stored or self._of_nobody, password))
+        return right and stored is not None
+
+    def outdated(self, stored: str) -> bool:
+        """Return whether *stored* was made with other parameters than today's."""
+        return self._hasher.check_needs_rehash(stored)
+
+    def close(self) -> None:
+        """Drop what is queued and let the threads end."""
+        self._threads.shutdown(wait=True, cancel_futures=True)
+
+    def _matches(self, stored: str, password: str) -> bool:
+        try:
+            return self._hasher.verify(stored, password)
+        except (VerificationError, InvalidHashError):
+            return False
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        if not self._room:
+            raise BackendUnavailable("hashing", "the queue of password hashes is full")
+        self._room -= 1
+        job = asyncio.get_running_loop().run_in_executor(self._threads, work)
+        job.add_done_callback(self._done)
+        return await job
+
+    def _done(self, _job: object) -> None:
+        self._room += 1

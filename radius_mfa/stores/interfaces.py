@@ -1,0 +1,127 @@
+"""What the login asks of its backends; each method may raise BackendUnavailable."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import Protocol
+
+from radius_mfa.policy.access import Enrolment
+from radius_mfa.policy.decision import Decision
+from radius_mfa.policy.totp import Match
+
+
+@dataclass(frozen=True, slots=True)
+class VerdictKey:
+    """A name under which the verdict on one login is shared, for *ttl_ms* milliseconds.
+
+    *digest* is keyed, so that a copy of Redis tells nothing of the password in it.
+    """
+
+    digest: str
+    ttl_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """Whose attempt this is: the canonical user, and the source they try from."""
+
+    user: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """All that Redis knows of a subject, from one round trip.
+
+    *enrolment* is None where it is not cached; it may be cached again only under *generation*.
+    *used_steps* maps a device id to its last accepted time step. *locked_until* is Unix
+    milliseconds, 0 where nothing is locked, -1 until an admin unlocks. Codes of time steps up to
+    *forgotten_until* (Unix seconds, 0 for never) may have been used before Redis lost its memory.
+    """
+
+    epoch: str
+    generation: str
+    enrolment: Enrolment | None
+    used_steps: dict[str, int] = field(default_factory=dict)
+    locked_until: int = 0
+    forgotten_until: float = 0
+    verdict: Decision | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What the login has come to, to be made final atomically.
+
+    *match* is the time step to consume and stands with an Accept alone. *counted* says whether
+    a reject, also one that the settlement itself finds, counts as a failure; *wrong_value* is
+    the keyed digest of the value that was typed.
+    """
+
+    decision: Decision
+    match: Match | None = None
+    counted: bool = False
+    wrong_value: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """The final word. *shared* says that another node or an earlier packet had it first.
+
+    *locked_until* is set where the user was found locked, or where this failure locked them.
+    """
+
+    decision: Decision
+    shared: bool = False
+    locked_until: int = 0
+
+
+class Attempts(Protocol):
+    """Working memory of the whole cluster: failures, locks, used time steps, verdicts."""
+
+    async def load(
+        self, subject: Subject, verdict_keys: Sequence[VerdictKey], now: float
+    ) -> Loaded:
+        """Return what is known of *subject*, in one round trip."""
+        ...
+
+    async def remember(self, user: str, enrolment: Enrolment, loaded: Loaded) -> None:
+        """Cache *enrolment*, unless the user was changed since *loaded*."""
+        ...
+
+    async def settle(
+        self,
+        subject: Subject,
+        settlement: Settlement,
+        loaded: Loaded,
+        verdict_keys: Sequence[VerdictKey],
+        now: float,
+    ) -> Settled:
+        """Make *settlement* final in one atomic step, if nothing has come before it.
+
+        An earlier verdict on the same login, a lock, or a time step already used wins.
+        """
+        ...
+
+
+class Enrolments(Protocol):
+    """Durable records of users' second factors."""
+
+    async def fetch(self, user: str) -> Enrolment:
+        """Return what is on record of *user*; an unknown user is an Enrolment not known."""
+        ...
+
+
+class PasswordVerdict(Enum):
+    """A directory's definite answer."""
+
+    RIGHT = auto()
+    WRONG = auto()
+    UNKNOWN_USER = auto()
+
+
+class Directory(Protocol):
+    """Where passwords live."""
+
+    async def verify(self, user: str, password: str, enrolment: Enrolment) -> PasswordVerdict:
+        """Return whether *password* is the user's; an unknown user costs as much as a known one."""
+        ...

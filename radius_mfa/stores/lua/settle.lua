@@ -1,0 +1,141 @@
+-- Make the outcome of a login final: the one place where a code is consumed and a failure counted.
+-- The rules of the tallies are those of radius_mfa/policy/lockout.py. Times are Unix milliseconds.
+--
+-- KEYS: 1 epoch, 2 generation, 3 tally of the user, 4 tallies by source, 5 used time steps,
+--       6 mark of the wrong value, 7... verdicts
+-- ARGV: 1 now, 2 epoch seen, 3 generation seen, 4 source, 5 device id ('' for a reject),
+--       6 time step, 7 verdict, 8 verdict if the step is used, 9 verdict if locked,
+--       10 counted (0 or 1), 11 same-value window, 12 limit by source, 13 limit by user,
+--       14 failure window, 15 lock, 16 longest lock, 17 most consecutive failures,
+--       18... lifetimes of the verdicts
+-- Returns {state, verdict, locked until}; state is 'cold', 'stale', 'shared' or 'settled'.
+
+local now = tonumber(ARGV[1])
+local source = ARGV[4]
+local window, lock, longest = tonumber(ARGV[14]), tonumber(ARGV[15]), tonumber(ARGV[16])
+local UNTIL_UNLOCKED = -1
+local MOST_SOURCES = 100
+
+-- A tally is the text 'failures since locks until consecutive'.
+local function read(text)
+  local tally = { 0, 0, 0, 0, 0 }
+  local i = 1
+  for number in string.gmatch(text or '', '%S+') do
+    tally[i] = tonumber(number)
+    i = i + 1
+  end
+  return tally
+end
+
+local function written(tally)
+  return string.format('%.0f %.0f %.0f %.0f %.0f', unpack(tally))
+end
+
+local function locked(tally)
+  return tally[4] == UNTIL_UNLOCKED or tally[4] > now
+end
+
+-- When the later of two locks ends; 0 where neither is closed.
+local function lock_of(one, other)
+  local until_one, until_other = locked(one) and one[4] or 0, locked(other) and other[4] or 0
+  if until_one == UNTIL_UNLOCKED or until_other == UNTIL_UNLOCKED then
+    return UNTIL_UNLOCKED
+  end
+  return math.max(until_one, until_other)
+end
+
+local function forgotten(tally)
+  return tally[4] ~= UNTIL_UNLOCKED and now >= math.max(tally[4], tally[2] + window) + longest
+end
+
+local function lock_end(locks)
+  if lock == 0 then
+    return UNTIL_UNLOCKED
+  end
+  return now + math.min(lock * 2 ^ math.min(locks, 30), math.max(longest, lock))
+end
+
+local function count(tally, limit)
+  if forgotten(tally) then
+    tally = { 0, 0, 0, 0, tally[5] }
+  end
+  local open = tally[1] > 0 and tally[2] <= now and now < tally[2] + window
+  local failures = open and tally[1] + 1 or 1
+  local since = open and tally[2] or now
+  if limit == 0 or failures < limit then
+    return { failures, since, tally[3], tally[4], tally[5] }
+  end
+  return { 0, now, tally[3] + 1, lock_end(tally[3]), tally[5] }
+end
+
+if redis.call('GET', KEYS[1]) ~= ARGV[2] then
+  return { 'cold', '', 0 }
+end
+if (redis.call('GET', KEYS[2]) or '0') ~= ARGV[3] then
+  return { 'stale', '', 0 }
+end
+
+-- A verdict is the text 'generation expiry verdict'; one of an older generation is void.
+for i = 7, #KEYS do
+  local generation, expiry, verdict =
+    string.match(redis.call('GET', KEYS[i]) or '', '^(%S+) (%S+) (%S+)$')
+  if generation == ARGV[3] and tonumber(expiry) > now then
+    return { 'shared', verdict, 0 }
+  end
+end
+
+local function settled(verdict, locked_until)
+  for i = 7, #KEYS do
+    local lifetime = ARGV[11 + i]
+    local record = ARGV[3] .. ' ' .. string.format('%.0f', now + tonumber(lifetime)) .. ' ' .. verdict
+    redis.call('SET', KEYS[i], record, 'PX', lifetime)
+  end
+  return { 'settled', verdict, locked_until }
+end
+
+local user = read(redis.call('GET', KEYS[3]))
+local here = read(redis.call('HGET', KEYS[4], source) or nil)
+if lock_of(user, here) ~= 0 then
+  return settled(ARGV[9], lock_of(user, here))
+end
+
+local verdict = ARGV[7]
+if ARGV[5] ~= '' then
+  local last = tonumber(redis.call('HGET', KEYS[5], ARGV[5]) or '-1')
+  if tonumber(ARGV[6]) > last then
+    redis.call('HSET', KEYS[5], ARGV[5], ARGV[6])
+    redis.call('DEL', KEYS[3])
+    redis.call('HDEL', KEYS[4], source)
+    return settled(verdict, 0)
+  end
+  verdict = ARGV[8]
+end
+
+if ARGV[10] == '0' then
+  return settled(verdict, 0)
+end
+-- A mark holds the time until which the same value is not counted again.
+local marked_until = tonumber(redis.call('GET', KEYS[6]) or '0')
+if marked_until > now then
+  return settled(verdict, 0)
+end
+redis.call('SET', KEYS[6], string.format('%.0f', now + tonumber(ARGV[11])), 'PX', ARGV[11])
+
+user = count(user, tonumber(ARGV[13]))
+user[5] = user[5] + 1
+if user[5] >= tonumber(ARGV[17]) then
+  user[4] = UNTIL_UNLOCKED
+end
+here = count(here, tonumber(ARGV[12]))
+redis.call('SET', KEYS[3], written(user))
+if redis.call('HLEN', KEYS[4]) >= MOST_SOURCES then
+  local tallies = redis.call('HGETALL', KEYS[4])
+  for i = 1, #tallies, 2 do
+    if forgotten(read(tallies[i + 1])) then
+      redis.call('HDEL', KEYS[4], tallies[i])
+    end
+  end
+end
+redis.call('HSET', KEYS[4], source, written(here))
+redis.call('PEXPIRE', KEYS[4], 2 * (window + math.max(longest, lock)))
+return settled(verdict, lock_of(user, here))

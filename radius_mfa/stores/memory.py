@@ -1,0 +1,175 @@
+"""The stores in plain Python: what the Lua scripts promise, without a backend.
+
+For tests only: state of one process is no protection. The tests hold ``MemoryAttempts`` and the
+scripts in Redis together, call by call.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from radius_mfa.policy.access import Enrolment
+from radius_mfa.policy.decision import Decision, Reject, RejectReason
+from radius_mfa.policy.lockout import (
+    MAX_CONSECUTIVE_FAILURES,
+    SAME_VALUE_MS,
+    UNTIL_UNLOCKED,
+    LockoutPolicy,
+    Tally,
+    later_lock,
+)
+from radius_mfa.stores.interfaces import (
+    Loaded,
+    PasswordVerdict,
+    Settled,
+    Settlement,
+    Subject,
+    VerdictKey,
+)
+
+
+@dataclass(slots=True)
+class _Verdict:
+    decision: Decision
+    generation: int
+    expiry: int
+
+
+@dataclass(slots=True)
+class _User:
+    generation: int = 0
+    tally: Tally = Tally()
+    consecutive: int = 0
+    sources: dict[str, Tally] = field(default_factory=dict)
+    steps: dict[str, int] = field(default_factory=dict)
+    enrolment: Enrolment | None = None
+    wrong_values: dict[str, int] = field(default_factory=dict)
+    verdicts: dict[str, _Verdict] = field(default_factory=dict)
+
+    def verdict(self, keys: Sequence[VerdictKey], now: int) -> Decision | None:
+        for key in keys:
+            known = self.verdicts.get(key.digest)
+            if known and known.generation == self.generation and known.expiry > now:
+                return known.decision
+        return None
+
+    def lock_end(self, source: str, now: int) -> int:
+        here = self.sources.get(source, Tally())
+        return later_lock(self.tally.lock_end(now), here.lock_end(now))
+
+
+class MemoryAttempts:
+    """The Attempts of one process."""
+
+    def __init__(self, lockout: LockoutPolicy = LockoutPolicy()) -> None:
+        self._lockout = lockout
+        self._users: dict[str, _User] = {}
+
+    def _user(self, name: str) -> _User:
+        return self._users.setdefault(name, _User())
+
+    async def load(
+        self, subject: Subject, verdict_keys: Sequence[VerdictKey], now: float
+    ) -> Loaded:
+        """Return what is known of *subject*."""
+        user, now_ms = self._user(subject.user), int(now * 1000)
+        return Loaded(
+            epoch="memory:0",
+            generation=str(user.generation),
+            enrolment=user.enrolment,
+            used_steps=dict(user.steps),
+            locked_until=user.lock_end(subject.source, now_ms),
+            verdict=user.verdict(verdict_keys, now_ms),
+        )
+
+    async def remember(self, user: str, enrolment: Enrolment, loaded: Loaded) -> None:
+        """Cache *enrolment*, unless the user was changed since *loaded*."""
+        if str(self._user(user).generation) == loaded.generation:
+            self._user(user).enrolment = enrolment
+
+    async def settle(
+        self,
+        subject: Subject,
+        settlement: Settlement,
+        loaded: Loaded,  # noqa: ARG002 - nothing comes in between in one process
+        verdict_keys: Sequence[VerdictKey],
+        now: float,
+    ) -> Settled:
+        """Make *settlement* final, or return what came before it."""
+        user, now_ms = self._user(subject.user), int(now * 1000)
+        earlier = user.verdict(verdict_keys, now_ms)
+        if earlier is not None:
+            return Settled(earlier, shared=True)
+        decision, locked_until = self._settled(user, subject.source, settlement, now_ms)
+        for key in verdict_keys:
+            user.verdicts[key.digest] = _Verdict(decision, user.generation, now_ms + key.ttl_ms)
+        return Settled(decision, locked_until=locked_until)
+
+    def _settled(
+        self, user: _User, source: str, settlement: Settlement, now: int
+    ) -> tuple[Decision, int]:
+        locked_until = user.lock_end(source, now)
+        if locked_until:
+            return Reject(RejectReason.ACCOUNT_LOCKED), locked_until
+        decision, match = settlement.decision, settlement.match
+        if match is not None:
+            if match.time_step > user.steps.get(match.device.device_id, -1):
+                user.steps[match.device.device_id] = match.time_step
+                user.tally, user.consecutive = Tally(), 0
+                user.sources.pop(source, None)
+                return decision, 0
+            decision = Reject(RejectReason.CODE_REPLAYED)
+        if not settlement.counted or user.wrong_values.get(settlement.wrong_value, 0) > now:
+            return decision, 0
+        user.wrong_values[settlement.wrong_value] = now + SAME_VALUE_MS
+        self._count(user, source, now)
+        return decision, user.lock_end(source, now)
+
+    def _count(self, user: _User, source: str, now: int) -> None:
+        policy = self._lockout
+        tally = user.tally.after_failure(now, policy.failures_by_user, policy)
+        user.consecutive += 1
+        if user.consecutive >= MAX_CONSECUTIVE_FAILURES:
+            tally = Tally(tally.failures, tally.since, tally.locks, UNTIL_UNLOCKED)
+        user.tally = tally
+        here = user.sources.get(source, Tally())
+        user.sources[source] = here.after_failure(now, policy.failures_by_source, policy)
+
+    async def invalidate(self, user: str) -> None:
+        """Forget the user's cached enrolment, and void the verdicts on their logins."""
+        self._user(user).generation += 1
+        self._user(user).enrolment = None
+
+    async def unlock(self, user: str) -> None:
+        """Forget all failures of *user*."""
+        known = self._user(user)
+        known.tally, known.consecutive, known.sources = Tally(), 0, {}
+        await self.invalidate(user)
+
+
+class MemoryEnrolments:
+    """Enrolments in a dictionary; counts how often it is asked."""
+
+    def __init__(self, enrolments: dict[str, Enrolment]) -> None:
+        self.enrolments = enrolments
+        self.fetches = 0
+
+    async def fetch(self, user: str) -> Enrolment:
+        """Return what is on record of *user*."""
+        self.fetches += 1
+        return self.enrolments.get(user, Enrolment())
+
+
+class MemoryDirectory:
+    """Passwords in a dictionary; keeps who was asked about, for tests of the one bind."""
+
+    def __init__(self, passwords: dict[str, str]) -> None:
+        self._passwords = passwords
+        self.asked: list[tuple[str, str]] = []
+
+    async def verify(self, user: str, password: str, enrolment: Enrolment) -> PasswordVerdict:  # noqa: ARG002 - no version to mind
+        """Return whether *password* is the user's."""
+        self.asked.append((user, password))
+        if user not in self._passwords:
+            return PasswordVerdict.UNKNOWN_USER
+        right = self._passwords[user] == password
+        return PasswordVerdict.RIGHT if right else PasswordVerdict.WRONG

@@ -1,0 +1,161 @@
+"""The durable records: tables, engine, sessions.
+
+Every user of this server has a ``mfa_user`` row, whatever directory their password lives in;
+``local_user`` holds the passwords of the local directory alone.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from time import time
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    DateTime,
+    ForeignKey,
+    LargeBinary,
+    String,
+    UniqueConstraint,
+    event,
+)
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import (
+    AsyncEngine,
+    AsyncSession,
+    async_sessionmaker,
+    create_async_engine,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.types import TypeDecorator
+
+from radius_mfa.errors import BackendUnavailable
+
+NAME_CHARACTERS = 253
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """A moment in UTC; SQLite keeps no time zone, so it is put back on reading."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_result_value(self, value: datetime | None, dialect: Any) -> datetime | None:  # noqa: ANN401, ARG002 - SQLAlchemy's signature
+        """Return *value* as an aware datetime."""
+        return value if value is None or value.tzinfo else value.replace(tzinfo=UTC)
+
+
+class Record(DeclarativeBase):
+    """Base of all tables."""
+
+
+class MfaUser(Record):
+    """A user as the second factor knows them.
+
+    *version* grows with every change. It starts from the clock in milliseconds, so that a user
+    who was deleted and made anew never has a version that something cached already bears.
+    """
+
+    __tablename__ = "mfa_user"
+
+    name: Mapped[str] = mapped_column(String(NAME_CHARACTERS), primary_key=True)
+    version: Mapped[int] = mapped_column(BigInteger, default=lambda: int(time() * 1000))
+    suspended_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class LocalUser(Record):
+    """A password of the local directory."""
+
+    __tablename__ = "local_user"
+
+    name: Mapped[str] = mapped_column(
+        ForeignKey("mfa_user.name", ondelete="CASCADE"), primary_key=True
+    )
+    password_hash: Mapped[str] = mapped_column(String(255))
+    password_changed_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class DeviceRecord(Record):
+    """An authenticator of a user; it counts from *confirmed_at* on."""
+
+    __tablename__ = "device"
+    __table_args__ = (UniqueConstraint("user", "name"),)
+
+    device_id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    user: Mapped[str] = mapped_column(ForeignKey("mfa_user.name", ondelete="CASCADE"), index=True)
+    name: Mapped[str] = mapped_column(String(64))
+    algorithm: Mapped[str] = mapped_column(String(8))
+    digits: Mapped[int]
+    time_step_seconds: Mapped[int]
+    key_version: Mapped[int]
+    seed: Mapped[bytes] = mapped_column(LargeBinary)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    confirmed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    confirmed_step: Mapped[int | None] = mapped_column(BigInteger)
+
+
+class Fact(Record):
+    """A fact about the installation: whether Redis was ever filled, a check of each key."""
+
+    __tablename__ = "fact"
+
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    value: Mapped[str] = mapped_column(String(255))
+
+
+def utc_now() -> datetime:
+    """Return the present moment, aware, in UTC."""
+    return datetime.now(UTC)
+
+
+def open_engine(url: URL, *, pool_size: int, timeout_seconds: float) -> AsyncEngine:
+    """Return an engine whose errors and logs never show a parameter."""
+    options: dict[str, Any] = {"hide_parameters": True}
+    if url.get_backend_name() == "postgresql":
+        options |= {
+            "pool_size": pool_size,
+            "pool_timeout": timeout_seconds,
+            "pool_pre_ping": True,
+            "connect_args": {"timeout": timeout_seconds, "command_timeout": timeout_seconds},
+        }
+    else:
+        options |= {"connect_args": {"timeout": timeout_seconds}}
+    engine = create_async_engine(url, **options)
+    if url.get_backend_name() == "sqlite":
+        event.listen(engine.sync_engine, "connect", _prepare_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: Any, _record: object) -> None:  # noqa: ANN401 - DB-API connection
+    cursor = connection.cursor()
+    for pragma in ("journal_mode=WAL", "foreign_keys=ON", "synchronous=FULL"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+class Database:
+    """Sessions over the engine; a database that does not answer is BackendUnavailable."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self.engine = engine
+        self._sessions = async_sessionmaker(engine, expire_on_commit=False)
+
+    @asynccontextmanager
+    async def session(self) -> AsyncIterator[AsyncSession]:
+        """Open a session; the block commits by itself where it changes something.
+
+        IntegrityError passes: it is an answer. Any other fault raises BackendUnavailable.
+        """
+        try:
+            async with self._sessions() as session:
+                yield session
+        except IntegrityError:
+            raise
+        except (SQLAlchemyError, OSError, TimeoutError) as error:
+            raise BackendUnavailable("database", type(error).__name__) from None
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self.engine.dispose()

@@ -1,0 +1,39 @@
+"""Background tasks that are kept: the event loop itself holds only weak references to them."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+
+class TaskSet:
+    """Tasks that belong together, referenced until each is done."""
+
+    def __init__(self) -> None:
+        self._running: set[asyncio.Task[Any]] = set()
+
+    def spawn(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """Run *coroutine* as a task of this set."""
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return task
+
+    async def idle(self) -> None:
+        """Wait until no task of this set runs."""
+        while self._running:
+            await asyncio.wait(self._running)
+
+
+_background = TaskSet()
+
+
+def spawn(coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+    """Run *coroutine* as a task that belongs to nobody else."""
+    return _background.spawn(coroutine)
+
+
+async def stop(*tasks: asyncio.Task[Any]) -> None:
+    """Cancel *tasks* and wait until each has ended, whatever it ends with."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
