@@ -1,14 +1,15 @@
 """The database schema: brought up to date at start, refused where it is ahead of this program."""
 
 from importlib import resources
+from typing import TYPE_CHECKING
 
-from alembic import command
-from alembic.config import Config
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, inspect, text
 
 from radius_mfa.errors import ConfigurationError
 from radius_mfa.stores.records import Database
+
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 HEAD = "0001"
 """The newest migration that this program brings."""
@@ -39,6 +40,9 @@ def _revision(connection: Connection) -> str | None:
 
 
 def _upgrade(connection: Connection) -> None:
+    from alembic import command  # noqa: PLC0415 - a fifth of a second that only a migration needs
+    from alembic.script import ScriptDirectory  # noqa: PLC0415
+
     revision = _revision(connection)
     config = alembic_config()
     known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
@@ -51,8 +55,10 @@ def _upgrade(connection: Connection) -> None:
     command.upgrade(config, "head")
 
 
-def alembic_config() -> Config:
+def alembic_config() -> "Config":
     """Return Alembic's configuration over the migrations that the package brings."""
+    from alembic.config import Config  # noqa: PLC0415
+
     config = Config()
     config.set_main_option(
         "script_location", str(resources.files("radius_mfa.stores") / "migrations")

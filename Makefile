@@ -1,0 +1,60 @@
+# make run    a demo: server, one user, one login        make check  lint, types, import contracts
+# make test   every test                                 make bench  speed, against its rivals
+# make soak   the long ones                              make lock   pin dependencies anew
+.DEFAULT_GOAL := help
+.PHONY: help run check test bench soak lock clean venv venv-dev
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+help:
+	@sed -n '1,3s/^# //p' Makefile
+
+run: $(VENV)/.installed
+	@$(BIN)/radius-mfa demo
+
+check: $(VENV)/.installed-dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest -q -p no:cacheprovider -n $(JOBS) tests/unit tests/wire \
+	  --cov=radius_mfa/policy --cov=radius_mfa/protocol --cov-branch --cov-fail-under=100
+
+JOBS ?= 2
+
+test: $(VENV)/.installed-dev
+	@$(BIN)/python -m tests.support.debian
+	@$(BIN)/pytest -n $(JOBS) --dist loadgroup tests
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "radius-mfa needs Python 3.11 or newer: make PYTHON=python3.11 ..."; exit 1; }
+	@$(PYTHON) -m venv $(VENV) >/dev/null 2>&1 || \
+	  { test "$$(id -u)" = 0 && apt-get install -qq -y python3-venv >/dev/null && \
+	    $(PYTHON) -m venv $(VENV); } || \
+	  { rm -rf $(VENV); echo "Python can't make $(VENV): apt install python3-venv"; exit 1; }
+
+$(VENV)/.installed: requirements.lock pyproject.toml | $(BIN)/python
+	@echo "Installing into $(VENV) ..."
+	@$(BIN)/pip install -q --require-hashes -r requirements.lock
+	@$(BIN)/pip install -q --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.installed-dev: requirements-dev.lock $(VENV)/.installed
+	@echo "Installing what checks and tests need ..."
+	@$(BIN)/pip install -q --require-hashes -r requirements-dev.lock
+	@touch $@
+
+# uv resolves for every platform at once, and writes hashes without addresses.
+LOCK := uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-annotate \
+  --no-emit-index-url --custom-compile-command "make lock" pyproject.toml --extra embedded
+
+lock:
+	$(LOCK) --group build -o requirements.lock
+	$(LOCK) --group build --group dev -o requirements-dev.lock
+
+clean:
+	rm -rf $(VENV) demo-data build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

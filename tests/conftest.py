@@ -1,0 +1,29 @@
+"""Fixtures that every kind of test shares."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.redis import RealRedis
+from tests.support.server import Site
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    """A configuration with embedded Redis and SQLite, no users yet, one client on loopback."""
+    with Site(tmp_path) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def _shared_redis() -> Iterator[RealRedis]:
+    with RealRedis() as server:
+        yield server
+
+
+@pytest.fixture
+def real_redis(_shared_redis: RealRedis) -> RealRedis:
+    """A real Redis, empty."""
+    _shared_redis.flush()
+    return _shared_redis

@@ -1,0 +1,182 @@
+"""RADIUS by hand, apart from the code under test: what a NAS sends, and how it checks a reply."""
+
+import hashlib
+import hmac
+import os
+import socket
+import struct
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+ACCESS_REQUEST, ACCESS_ACCEPT, ACCESS_REJECT, STATUS_SERVER = 1, 2, 3, 12
+USER_NAME, USER_PASSWORD, REPLY_MESSAGE, CALLING_STATION_ID = 1, 2, 18, 31
+NAS_IDENTIFIER, PROXY_STATE, ACCT_SESSION_ID, MESSAGE_AUTHENTICATOR = 32, 33, 44, 80
+
+Attributes = Sequence[tuple[int, bytes]]
+
+
+def hide(password: bytes, secret: bytes, authenticator: bytes) -> bytes:
+    """Return a User-Password as RFC 2865 section 5.2 hides it."""
+    padded = password.ljust(max(16, -(-len(password) // 16) * 16), b"\0")
+    hidden = b""
+    previous = authenticator
+    for at in range(0, len(padded), 16):
+        key = hashlib.md5(secret + previous).digest()  # noqa: S324 - the protocol's
+        previous = bytes(a ^ b for a, b in zip(padded[at : at + 16], key, strict=True))
+        hidden += previous
+    return hidden
+
+
+def encode(code: int, identifier: int, authenticator: bytes, attributes: Attributes) -> bytes:
+    """Return a packet; nothing in it is checked."""
+    body = b"".join(bytes([number, len(value) + 2]) + value for number, value in attributes)
+    return struct.pack("!BBH", code, identifier, 20 + len(body)) + authenticator + body
+
+
+def signed(packet: bytes, secret: bytes) -> bytes:
+    """Return *packet* with the value of its (zeroed) first Message-Authenticator filled in."""
+    at = 20
+    while packet[at] != MESSAGE_AUTHENTICATOR:
+        at += packet[at + 1]
+    digest = hmac.digest(secret, packet, "md5")
+    return packet[: at + 2] + digest + packet[at + 18 :]
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A reply whose authenticators were verified."""
+
+    code: int
+    identifier: int
+    attributes: list[tuple[int, bytes]]
+    octets: bytes
+
+    def all(self, number: int) -> list[bytes]:
+        return [value for attribute, value in self.attributes if attribute == number]
+
+
+def verified(reply: bytes, request: bytes, secret: bytes) -> Reply:
+    """Return *reply* parsed; AssertionError unless both its authenticators fit *request*."""
+    code, identifier, length = struct.unpack("!BBH", reply[:4])
+    assert length == len(reply)
+    assert identifier == request[1], "Identifier not echoed"
+    response = hashlib.md5(reply[:4] + request[4:20] + reply[20:] + secret).digest()  # noqa: S324
+    assert response == reply[4:20], "Response Authenticator"
+    attributes = []
+    at = 20
+    while at < len(reply):
+        attributes.append((reply[at], reply[at + 2 : at + reply[at + 1]]))
+        at += reply[at + 1]
+    assert attributes[0][0] == MESSAGE_AUTHENTICATOR, "Message-Authenticator is not first"
+    unsigned = reply[:4] + request[4:20] + reply[20:22] + bytes(16) + reply[38:]
+    assert attributes[0][1] == hmac.digest(secret, unsigned, "md5"), "Message-Authenticator"
+    return Reply(code, identifier, attributes, reply)
+
+
+class Nas:
+    """A NAS with a socket of its own. Use as a context manager."""
+
+    def __init__(
+        self, server: tuple[str, int], secret: bytes, source: str = "", *, timeout: float = 10
+    ) -> None:
+        family = socket.AF_INET6 if ":" in server[0] else socket.AF_INET
+        self.socket = socket.socket(family, socket.SOCK_DGRAM)
+        if source:
+            self.socket.bind((source, 0))
+        self.socket.connect(server)  # only replies from the address asked arrive
+        self.socket.settimeout(timeout)
+        self.secret = secret
+        self._identifier = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.socket.close()
+
+    def access_request(
+        self,
+        user: str | bytes,
+        typed: str | bytes,
+        attributes: Iterable[tuple[int, bytes]] = (),
+        *,
+        identifier: int | None = None,
+        authenticator: bytes | None = None,
+        message_authenticator: str = "first",
+    ) -> bytes:
+        """Return an Access-Request; *message_authenticator* is first, last, none or wrong."""
+        if identifier is None:
+            identifier = self._identifier = (self._identifier + 1) % 256
+        authenticator = authenticator or os.urandom(16)
+        name = user.encode() if isinstance(user, str) else user
+        octets = typed.encode() if isinstance(typed, str) else typed
+        fields = [
+            (USER_NAME, name),
+            (USER_PASSWORD, hide(octets, self.secret, authenticator)),
+            *attributes,
+        ]
+        return self.request(
+            ACCESS_REQUEST, identifier, authenticator, fields, message_authenticator
+        )
+
+    def status_server(self, message_authenticator: str = "first") -> bytes:
+        """Return a Status-Server."""
+        self._identifier = (self._identifier + 1) % 256
+        return self.request(
+            STATUS_SERVER, self._identifier, os.urandom(16), [], message_authenticator
+        )
+
+    def request(
+        self,
+        code: int,
+        identifier: int,
+        authenticator: bytes,
+        fields: Attributes,
+        message_authenticator: str,
+    ) -> bytes:
+        zeroed = [(MESSAGE_AUTHENTICATOR, bytes(16))]
+        if message_authenticator == "none":
+            return encode(code, identifier, authenticator, fields)
+        if message_authenticator == "last":
+            return signed(encode(code, identifier, authenticator, [*fields, *zeroed]), self.secret)
+        packet = encode(code, identifier, authenticator, [*zeroed, *fields])
+        secret = self.secret if message_authenticator == "first" else self.secret + b"x"
+        return signed(packet, secret)
+
+    def send(self, packet: bytes) -> None:
+        self.socket.send(packet)
+
+    def receive(self, request: bytes) -> Reply:
+        """Return the next datagram as the verified reply to *request*."""
+        return verified(self.socket.recv(65_536), request, self.secret)
+
+    def ask(self, packet: bytes) -> Reply:
+        """Send *packet* and return its reply."""
+        self.send(packet)
+        return self.receive(packet)
+
+    def login(
+        self, user: str | bytes, typed: str | bytes, attributes: Iterable[tuple[int, bytes]] = ()
+    ) -> Reply:
+        """Send an Access-Request and return its reply."""
+        return self.ask(self.access_request(user, typed, attributes))
+
+    def assert_silent(self, packet: bytes) -> None:
+        """Send *packet*; a Status-Server right after it is answered, and it is not.
+
+        Datagrams of one source are taken in order, so no waiting is needed for packets that are
+        discarded at once.
+        """
+        self.send(packet)
+        probe = self.status_server()
+        self.send(probe)
+        self.receive(probe)
+        self.socket.settimeout(0.05)
+        try:
+            late = self.socket.recv(65_536)
+        except TimeoutError:
+            return
+        finally:
+            self.socket.settimeout(10)
+        raise AssertionError(f"a packet owed no reply got code {late[0]}")
