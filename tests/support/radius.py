@@ -3,15 +3,20 @@
 import hashlib
 import hmac
 import os
+import re
 import socket
 import struct
+import subprocess
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
+from tests.support.debian import tool
+
 ACCESS_REQUEST, ACCESS_ACCEPT, ACCESS_REJECT, STATUS_SERVER = 1, 2, 3, 12
-USER_NAME, USER_PASSWORD, REPLY_MESSAGE, CALLING_STATION_ID = 1, 2, 18, 31
-NAS_IDENTIFIER, PROXY_STATE, ACCT_SESSION_ID, MESSAGE_AUTHENTICATOR = 32, 33, 44, 80
+USER_NAME, USER_PASSWORD, CHAP_PASSWORD, REPLY_MESSAGE, CALLING_STATION_ID = 1, 2, 3, 18, 31
+NAS_IDENTIFIER, PROXY_STATE, ACCT_SESSION_ID = 32, 33, 44
+EAP_MESSAGE, MESSAGE_AUTHENTICATOR = 79, 80
 
 Attributes = Sequence[tuple[int, bytes]]
 
@@ -41,6 +46,24 @@ def signed(packet: bytes, secret: bytes) -> bytes:
         at += packet[at + 1]
     digest = hmac.digest(secret, packet, "md5")
     return packet[: at + 2] + digest + packet[at + 18 :]
+
+
+def packet_of(  # noqa: PLR0917 - the fields of a packet, in their order
+    code: int,
+    identifier: int,
+    authenticator: bytes,
+    fields: Attributes,
+    secret: bytes,
+    message_authenticator: str = "first",
+) -> bytes:
+    """Return a request; *message_authenticator* is first, last, none or wrong."""
+    zeroed = [(MESSAGE_AUTHENTICATOR, bytes(16))]
+    if message_authenticator == "none":
+        return encode(code, identifier, authenticator, fields)
+    if message_authenticator == "last":
+        return signed(encode(code, identifier, authenticator, [*fields, *zeroed]), secret)
+    packet = encode(code, identifier, authenticator, [*zeroed, *fields])
+    return signed(packet, secret if message_authenticator == "first" else secret + b"x")
 
 
 @dataclass(frozen=True)
@@ -86,6 +109,7 @@ class Nas:
             self.socket.bind((source, 0))
         self.socket.connect(server)  # only replies from the address asked arrive
         self.socket.settimeout(timeout)
+        self.timeout = timeout
         self.secret = secret
         self._identifier = 0
 
@@ -135,14 +159,9 @@ class Nas:
         fields: Attributes,
         message_authenticator: str,
     ) -> bytes:
-        zeroed = [(MESSAGE_AUTHENTICATOR, bytes(16))]
-        if message_authenticator == "none":
-            return encode(code, identifier, authenticator, fields)
-        if message_authenticator == "last":
-            return signed(encode(code, identifier, authenticator, [*fields, *zeroed]), self.secret)
-        packet = encode(code, identifier, authenticator, [*zeroed, *fields])
-        secret = self.secret if message_authenticator == "first" else self.secret + b"x"
-        return signed(packet, secret)
+        return packet_of(
+            code, identifier, authenticator, fields, self.secret, message_authenticator
+        )
 
     def send(self, packet: bytes) -> None:
         self.socket.send(packet)
@@ -162,21 +181,68 @@ class Nas:
         """Send an Access-Request and return its reply."""
         return self.ask(self.access_request(user, typed, attributes))
 
-    def assert_silent(self, packet: bytes) -> None:
-        """Send *packet*; a Status-Server right after it is answered, and it is not.
+    def assert_silent(self, *packets: bytes, seconds: float = 0.3) -> None:
+        """Send *packets*; a Status-Server right after them is answered, and they are not.
 
-        Datagrams of one source are taken in order, so no waiting is needed for packets that are
-        discarded at once.
+        *seconds* is longer than a reject takes, where a test's server delays it for 0.05 s.
         """
-        self.send(packet)
-        probe = self.status_server()
-        self.send(probe)
-        self.receive(probe)
-        self.socket.settimeout(0.05)
+        for packet in packets:
+            self.send(packet)
+        self.ask(self.status_server())
+        late = self.replies(seconds)
+        assert not late, f"a packet owed no reply got code {late[0][0]}"
+
+    def replies(self, seconds: float) -> list[bytes]:
+        """Return the datagrams that arrive until none has for *seconds*."""
+        found = []
+        self.socket.settimeout(seconds)
         try:
-            late = self.socket.recv(65_536)
+            while True:
+                found.append(self.socket.recv(65_536))
         except TimeoutError:
-            return
+            return found
         finally:
-            self.socket.settimeout(10)
-        raise AssertionError(f"a packet owed no reply got code {late[0]}")
+            self.socket.settimeout(self.timeout)
+
+
+@dataclass(frozen=True)
+class Radclient:
+    """What FreeRADIUS's radclient said."""
+
+    exit_code: int
+    out: str
+
+    @property
+    def sent(self) -> list[str]:
+        """The requests that went out: code, Identifier, source and destination."""
+        return re.findall(r"^Sent (.*) length", self.out, re.MULTILINE)
+
+    @property
+    def received(self) -> list[str]:
+        """The codes of the replies."""
+        return re.findall(r"^Received (\S+)", self.out, re.MULTILINE)
+
+    @property
+    def attributes(self) -> list[str]:
+        """The attributes of the last reply, but for Message-Authenticator."""
+        _, _, reply = self.out.rpartition("\nReceived ")
+        lines = re.findall(r"^\t(.*)", reply, re.MULTILINE)
+        return [line for line in lines if not line.startswith("Message-Authenticator")]
+
+
+def radclient(
+    server: tuple[str, int], request: str, secret: str, *options: str, command: str = "auth"
+) -> Radclient:
+    """Send *request* (``Name = value`` pairs), signed, with the radclient of FreeRADIUS."""
+    host, port = server
+    words = ["-x", *options, *(["-6"] if ":" in host else [])]
+    endpoint = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    done = subprocess.run(
+        [tool("radclient"), *words, endpoint, command, secret],
+        input=f"{request}, Message-Authenticator = 0x00\n".removeprefix(", "),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return Radclient(done.returncode, done.stdout + done.stderr)
