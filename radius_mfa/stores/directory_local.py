@@ -14,9 +14,9 @@ from time import monotonic
 
 from sqlalchemy import update
 
-from radius_mfa.errors import BackendUnavailable
+from radius_mfa.errors import BackendUnavailable, Refused
 from radius_mfa.policy.access import Enrolment
-from radius_mfa.stores.enrolments import EnrolmentStore, unknown_user
+from radius_mfa.stores.enrolments import EnrolmentStore
 from radius_mfa.stores.hashing import Hashing
 from radius_mfa.stores.interfaces import PasswordVerdict
 from radius_mfa.stores.records import LocalUser, utc_now
@@ -79,7 +79,7 @@ class LocalDirectory:
         async with self._enrolments.change(user) as session:
             record = await session.get(LocalUser, user)
             if record is None:
-                raise unknown_user(user)
+                raise Refused(f"the password of {user} is not kept here", "change it where it is")
             record.password_hash, record.password_changed_at = password_hash, utc_now()
 
     async def _known(self, user: str, version: int) -> _Remembered:

@@ -307,7 +307,7 @@ class EnrolmentStore:
         """Let a device count from now on; codes up to *time_step* are used."""
         async with self.change(user) as session:
             record = await session.get(DeviceRecord, device_id)
-            if record is None or record.confirmed_at is not None:
+            if record is None or record.user != user or record.confirmed_at is not None:
                 raise Refused(
                     f"the device of {user} was replaced or confirmed meanwhile",
                     f"see: radius-mfa device list {user}",

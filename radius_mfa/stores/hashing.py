@@ -1,17 +1,21 @@
 """Argon2id in threads, behind a bounded queue: hashing never stalls the loop or piles up."""
 
 import asyncio
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
 from argon2 import PasswordHasher, Type
-from argon2.exceptions import InvalidHashError, VerificationError
+from argon2.exceptions import HashingError, InvalidHashError, VerificationError
 
 from radius_mfa.errors import BackendUnavailable
 
 T = TypeVar("T")
+
+_STARVED = frozenset({"Memory allocation error", "Threading failure"})
+"""What argon2 says for want of memory or threads: no fault of the user's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +40,7 @@ class Hashing:
             type=Type.ID,
         )
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="argon2")
-        self._room = threads + queue
+        self._room = threading.Semaphore(threads + queue)
         self._of_nobody = self._hasher.hash("the password of nobody")
 
     async def hashed(self, password: str) -> str:
@@ -45,7 +49,8 @@ class Hashing:
 
     async def verified(self, stored: str | None, password: str) -> bool:
         """Return whether *password* made *stored*; no hash on record costs as much as one."""
-        right = await self._in_thread(lambda: self._matches(stored or self._of_nobody, password))
+        compared = self._of_nobody if stored is None else stored
+        right = await self._in_thread(lambda: self._matches(compared, password))
         return right and stored is not None
 
     def outdated(self, stored: str) -> bool:
@@ -59,16 +64,20 @@ class Hashing:
     def _matches(self, stored: str, password: str) -> bool:
         try:
             return self._hasher.verify(stored, password)
-        except (VerificationError, InvalidHashError):
+        except InvalidHashError:
+            return False
+        except VerificationError as error:
+            if str(error) in _STARVED:
+                raise
             return False
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
-        if not self._room:
+        if not self._room.acquire(blocking=False):
             raise BackendUnavailable("hashing", "the queue of password hashes is full")
-        self._room -= 1
-        job = asyncio.get_running_loop().run_in_executor(self._threads, work)
-        job.add_done_callback(self._done)
-        return await job
-
-    def _done(self, _job: object) -> None:
-        self._room += 1
+        job = self._threads.submit(work)
+        # Of the thread's job, not of the one awaiting: a login that was given up goes on hashing.
+        job.add_done_callback(lambda _job: self._room.release())
+        try:
+            return await asyncio.wrap_future(job)
+        except (HashingError, VerificationError) as error:
+            raise BackendUnavailable("hashing", str(error)) from None

@@ -1,6 +1,6 @@
 """Facts that tell a new installation from one that has lost something."""
 
-from sqlalchemy import select
+from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from radius_mfa.errors import ConfigurationError
@@ -30,8 +30,8 @@ async def _check_key(session: AsyncSession, key_ring: KeyRing, version: int) -> 
     name = f"key_check_{version}"
     fact = await session.get(Fact, name)
     if fact is None:
-        session.add(Fact(name=name, value=key_ring.sealed(version, _KEY_CHECK, name).hex()))
-        return
+        await _noted(session, name, key_ring.sealed(version, _KEY_CHECK, name).hex())
+        fact = await session.get_one(Fact, name)  # another node's, where it was faster
     try:
         key_ring.decrypt(version, bytes.fromhex(fact.value), name)
     except WrongKeyError:
@@ -47,8 +47,23 @@ async def open_epoch(database: Database, attempts: RedisAttempts, now: float) ->
     Only the database knows that Redis was filled before; an empty one is then a lost one.
     """
     async with database.session() as session, session.begin():
-        if await session.get(Fact, _REDIS_FILLED) is not None:
+        known = await session.get(Fact, _REDIS_FILLED) is not None
+        if not known and await _noted(session, _REDIS_FILLED, "yes"):
+            await attempts.open_epoch(forgotten_until=0)
+        else:
             await attempts.notice_lost_memory(now)
-            return
-        await attempts.open_epoch(forgotten_until=0)
-        session.add(Fact(name=_REDIS_FILLED, value="yes"))
+
+
+async def _noted(session: AsyncSession, name: str, value: str) -> bool:
+    """Put a fact on record; return False where another node did so first.
+
+    Until this transaction ends no other one gets past the same fact.
+    """
+    noted = await session.execute(
+        text(
+            "INSERT INTO fact (name, value) VALUES (:name, :value)"
+            " ON CONFLICT DO NOTHING RETURNING name"
+        ),
+        {"name": name, "value": value},
+    )
+    return noted.one_or_none() is not None

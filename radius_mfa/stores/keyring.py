@@ -5,7 +5,6 @@ Keep it out of the database and out of the database's backups (RFC 6238 section 
 """
 
 import base64
-import binascii
 import os
 import secrets
 from collections.abc import Mapping
@@ -19,6 +18,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from radius_mfa.errors import ConfigurationError
 
 KEY_OCTETS = 32
+MAX_VERSION = 2**31 - 1  # what its column in the database holds
 _NONCE_OCTETS = 12
 
 HEADER = """\
@@ -63,7 +63,7 @@ class KeyRing:
         nonce, ciphertext = stored[:_NONCE_OCTETS], stored[_NONCE_OCTETS:]
         try:
             return cipher.decrypt(nonce, ciphertext, associated.encode())
-        except InvalidTag:
+        except (InvalidTag, ValueError):  # ValueError: what is left is shorter than a nonce
             raise WrongKeyError(f"key version {version} does not decrypt it") from None
 
     def derived(self, purpose: str) -> bytes:
@@ -115,8 +115,10 @@ def _parsed(line: str, place: str) -> tuple[int, bytes]:
         version, encoded = line.split()
         key = base64.b64decode(encoded, validate=True)
         number = int(version)
-    except (ValueError, binascii.Error):
+    except ValueError:
         raise _unfit(f'{place}: not of the form "version base64"') from None
+    if not 0 < number <= MAX_VERSION:
+        raise _unfit(f"{place}: the version is not between 1 and {MAX_VERSION}")
     if len(key) != KEY_OCTETS:
         raise _unfit(f"{place}: a key is {KEY_OCTETS} octets long, this one {len(key)}")
     return number, key

@@ -4,12 +4,15 @@ Every user of this server has a ``mfa_user`` row, whatever directory their passw
 ``local_user`` holds the passwords of the local directory alone.
 """
 
+import asyncio
+import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from time import time
 from typing import Any
 
+import aiosqlite
 from sqlalchemy import (
     BigInteger,
     DateTime,
@@ -20,7 +23,7 @@ from sqlalchemy import (
     event,
 )
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import (
     AsyncEngine,
     AsyncSession,
@@ -112,26 +115,51 @@ def utc_now() -> datetime:
 
 def open_engine(url: URL, *, pool_size: int, timeout_seconds: float) -> AsyncEngine:
     """Return an engine whose errors and logs never show a parameter."""
-    options: dict[str, Any] = {"hide_parameters": True}
+    options: dict[str, Any] = {
+        "hide_parameters": True,
+        "pool_size": pool_size,
+        "pool_timeout": timeout_seconds,
+    }
     if url.get_backend_name() == "postgresql":
         options |= {
-            "pool_size": pool_size,
-            "pool_timeout": timeout_seconds,
             "pool_pre_ping": True,
             "connect_args": {"timeout": timeout_seconds, "command_timeout": timeout_seconds},
         }
     else:
-        options |= {"connect_args": {"timeout": timeout_seconds}}
+        options |= {
+            "connect_args": {"timeout": timeout_seconds, "async_creator_fn": _connected_to_sqlite}
+        }
     engine = create_async_engine(url, **options)
     if url.get_backend_name() == "sqlite":
         event.listen(engine.sync_engine, "connect", _prepare_sqlite)
     return engine
 
 
+async def _connected_to_sqlite(*file: Any, **options: Any) -> aiosqlite.Connection:  # noqa: ANN401 - sqlite3's
+    """Open a connection; where that fails, see its thread off before the loop may be closed.
+
+    That thread's last word goes to the loop, and without one it would print a traceback.
+    """
+    connection = aiosqlite.connect(*file, **options)
+    thread = connection._thread  # noqa: SLF001 - there is no other way to it; SQLAlchemy goes it too
+    thread.daemon = True  # a command line ends whatever its connections wait for
+    try:
+        return await connection
+    except sqlite3.Error:
+        await asyncio.to_thread(thread.join)
+        raise
+
+
 def _prepare_sqlite(connection: Any, _record: object) -> None:  # noqa: ANN401 - DB-API connection
     cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "foreign_keys=ON", "synchronous=FULL"):
+    for pragma in ("foreign_keys=ON", "synchronous=FULL"):
         cursor.execute(f"PRAGMA {pragma}")
+    try:
+        cursor.execute("PRAGMA journal_mode=WAL")
+    except sqlite3.OperationalError as error:
+        # This one does not wait for its turn. The mode is the file's: whoever is at it sets it.
+        if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
+            raise
     cursor.close()
 
 
@@ -154,8 +182,16 @@ class Database:
         except IntegrityError:
             raise
         except (SQLAlchemyError, OSError, TimeoutError) as error:
-            raise BackendUnavailable("database", type(error).__name__) from None
+            raise BackendUnavailable("database", _name(error)) from None
 
     async def close(self) -> None:
         """Close every connection."""
         await self.engine.dispose()
+
+
+def _name(error: Exception) -> str:
+    """Return the driver's name of a fault; its text is left out, for it may quote values."""
+    root: BaseException = error
+    if isinstance(error, DBAPIError) and error.orig is not None:
+        root = error.orig.__cause__ or error.orig
+    return getattr(root, "sqlite_errorname", type(root).__name__)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Connection, inspect, text
 
 from radius_mfa.errors import ConfigurationError
-from radius_mfa.stores.records import Database
+from radius_mfa.stores.records import Database, open_engine
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -14,11 +14,20 @@ if TYPE_CHECKING:
 HEAD = "0001"
 """The newest migration that this program brings."""
 
-_ADVISORY_LOCK = 7_261_646_975  # any number of our own: one node migrates, the others wait
+MIGRATION_SECONDS = 300.0
+"""How long one statement of a migration may take, and how long a node waits for another's."""
+
+_ALONE = {
+    # any number of our own: one node migrates, the others wait
+    "postgresql": ("SELECT pg_advisory_xact_lock(7261646975)",),
+    # a table is changed by rebuilding it, and dropping the old one must not cascade; this can be
+    # switched outside a transaction alone, and Python's driver begins none for a table by itself
+    "sqlite": ("PRAGMA foreign_keys=OFF", "BEGIN IMMEDIATE"),
+}
 
 
 async def upgrade(database: Database) -> None:
-    """Bring the schema up to date.
+    """Bring the schema up to date, wholly or not at all.
 
     Raises ConfigurationError for a database that a newer release has migrated.
     """
@@ -26,8 +35,19 @@ async def upgrade(database: Database) -> None:
         connection = await session.connection()
         if await connection.run_sync(_revision) == HEAD:
             return
-        if connection.dialect.name == "postgresql":
-            await session.execute(text(f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})"))
+    url = database.engine.url
+    patient = Database(open_engine(url, pool_size=1, timeout_seconds=MIGRATION_SECONDS))
+    try:
+        await _migrate(patient)
+    finally:
+        await patient.close()
+
+
+async def _migrate(database: Database) -> None:
+    async with database.session() as session:
+        connection = await session.connection()
+        for statement in _ALONE[connection.dialect.name]:
+            await session.execute(text(statement))
         await connection.run_sync(_upgrade)
         await session.commit()
 
@@ -60,8 +80,7 @@ def alembic_config() -> "Config":
     from alembic.config import Config  # noqa: PLC0415
 
     config = Config()
-    config.set_main_option(
-        "script_location", str(resources.files("radius_mfa.stores") / "migrations")
-    )
+    location = str(resources.files("radius_mfa.stores") / "migrations")
+    config.set_main_option("script_location", location.replace("%", "%%"))
     config.set_main_option("path_separator", "os")
     return config
