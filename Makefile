@@ -1,8 +1,8 @@
 # make run    a demo: server, one user, one login        make check  lint, types, import contracts
 # make test   every test                                 make bench  speed, against its rivals
-# make soak   the long ones                              make lock   pin dependencies anew
+# make lock   pin dependencies anew                      make clean  remove what make made
 .DEFAULT_GOAL := help
-.PHONY: help run check test bench soak lock clean venv venv-dev
+.PHONY: help run check test bench lock clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -28,6 +28,10 @@ JOBS ?= 2
 test: $(VENV)/.installed-dev
 	@$(BIN)/python -m tests.support.debian
 	@$(BIN)/pytest -n $(JOBS) --dist loadgroup tests
+
+# ARGS="--only 'radius-mfa,minimal pyrad' --json bench.json"; FreeRADIUS runs where it is installed.
+bench: $(VENV)/.installed-dev
+	@$(BIN)/python -m tests.bench $(ARGS)
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
