@@ -220,7 +220,7 @@ class Login:
             return Reject(
                 Reason.CODE_PREDATES_REDIS,
                 "Redis has lost its memory, so a code from before may have been used; "
-                "the next code will do",
+                "one that the phone shows a minute later will do",
             )
         return Reject(Reason.CODE_REPLAYED, f"device {match.device.name}: each code works once")
 
