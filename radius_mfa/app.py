@@ -7,7 +7,7 @@ import resource
 import signal
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from ipaddress import ip_network
 from pathlib import Path
@@ -26,7 +26,8 @@ from radius_mfa.policy.totp import Window
 from radius_mfa.protocol.duplicates import DuplicateCache
 from radius_mfa.protocol.nas import Nas, NasTable
 from radius_mfa.server.discards import DiscardLog
-from radius_mfa.server.handler import AnswerPolicy, Handler
+from radius_mfa.server.faults import fault
+from radius_mfa.server.handler import REJECT_JITTER, AnswerPolicy, Handler
 from radius_mfa.server.metrics import Metrics
 from radius_mfa.server.udp import UdpListener
 from radius_mfa.stores import installation, keyring, schema
@@ -47,8 +48,8 @@ WATCH_SECONDS = 2.0
 MAX_CLOCK_SKEW_SECONDS = 5.0
 """Clocks of this host and of Redis further apart than this are worth a warning."""
 
-DRAIN_SECONDS = 5.0
-"""How long a stopping server waits for logins in flight."""
+DRAIN_MARGIN_SECONDS = 1.0
+"""How much longer a stopping server waits than the logins in flight may take."""
 
 FOLDER_WAIT_SECONDS = 5.0
 """How long to wait for a command line that has the data folder for a moment."""
@@ -268,13 +269,13 @@ class Server:
     @asynccontextmanager
     async def running(self) -> AsyncIterator["Server"]:
         """Serve until the block ends; then take no more requests, and finish those in flight."""
-        try:
-            self._listen()
+        with ExitStack() as closing:
+            self._listen(closing)
             watch = tasks.spawn(self._watch())
-            for listener in self.listeners:
-                listener.start()
-            self._say_started()
             try:
+                for listener in self.listeners:
+                    listener.start()
+                self._say_started()
                 yield self
             finally:
                 for listener in self.listeners:
@@ -282,41 +283,43 @@ class Server:
                 await tasks.stop(watch)
                 await self._drained()
                 log.info("server.stopped")
-        finally:
-            for listener in self.listeners:
-                listener.close()
 
-    def _listen(self) -> None:
+    def _listen(self, closing: ExitStack) -> None:
         endpoints = [split_endpoint(endpoint) for endpoint in self._settings.radius.listen]
         discard_log = DiscardLog()
         for host, port in endpoints:
-            self.listeners.append(
-                UdpListener(
-                    (host, port),
-                    self.handler.answer,
-                    receive_buffer_bytes=self._settings.radius.receive_buffer_bytes,
-                    metrics=self._metrics,
-                    discard_log=discard_log,
-                    dual_stack=host == "::" and ("0.0.0.0", port) not in endpoints,  # noqa: S104 - compared, not bound
-                )
+            listener = UdpListener(
+                (host, port),
+                self.handler.answer,
+                receive_buffer_bytes=self._settings.radius.receive_buffer_bytes,
+                metrics=self._metrics,
+                discard_log=discard_log,
+                dual_stack=host == "::" and ("0.0.0.0", port) not in endpoints,  # noqa: S104 - compared, not bound
             )
+            closing.callback(listener.close)
+            self.listeners.append(listener)
         if self._settings.metrics.listen:
-            self._serve_metrics(*split_endpoint(self._settings.metrics.listen))
+            self._serve_metrics(*split_endpoint(self._settings.metrics.listen), closing)
 
-    def _serve_metrics(self, host: str, port: int) -> None:
+    def _serve_metrics(self, host: str, port: int, closing: ExitStack) -> None:
         try:
-            start_http_server(port, host, self._metrics.registry)
+            metrics_server, _thread = start_http_server(port, host, self._metrics.registry)
         except OSError as error:
             raise ConfigurationError(
                 f"metrics can't be served on {host}:{port}: {error.strerror}",
                 "change metrics.listen",
             ) from None
+        closing.callback(metrics_server.server_close)
+        closing.callback(metrics_server.shutdown)
 
     def _say_started(self) -> None:
         log.info(
             "server.started",
             version=__version__,
-            listen=", ".join(f"{host}:{port}" for host, port in self.endpoints),
+            listen=", ".join(
+                f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+                for host, port in self.endpoints
+            ),
             clients=len(self._settings.client),
         )
         for client in self._settings.client:
@@ -336,9 +339,13 @@ class Server:
     async def _watch(self) -> None:
         """Ask the backends now and then; notice a Redis that has lost its memory."""
         while True:
-            self._redis_up = await self._redis_answers()
-            self._metrics.backend_up.labels("redis").set(self._redis_up)
-            self._metrics.backend_up.labels("database").set(await self._database_answers())
+            try:
+                self._redis_up = await self._redis_answers()
+                self._metrics.backend_up.labels("redis").set(self._redis_up)
+                self._metrics.backend_up.labels("database").set(await self._database_answers())
+            except Exception as error:  # noqa: BLE001 - a watch that ended would say "up" for ever
+                self._redis_up = False
+                log.error("watch.failed", **fault(error))  # noqa: TRY400 - no traceback for an operator
             await asyncio.sleep(WATCH_SECONDS)
 
     async def _redis_answers(self) -> bool:
@@ -369,8 +376,12 @@ class Server:
         return True
 
     async def _drained(self) -> None:
+        """Wait until every request taken has had its reply, reject delay and all."""
+        radius = self._settings.radius
+        reject_seconds = radius.reject_delay_seconds * (1 + REJECT_JITTER)
+        longest = max(radius.login_deadline_seconds, reject_seconds)
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(DRAIN_SECONDS):
+            async with asyncio.timeout(longest + DRAIN_MARGIN_SECONDS):
                 for listener in self.listeners:
                     await listener.idle()
 

@@ -30,6 +30,7 @@ EMBEDDED = "embedded"
 RADIUS_PORT = 1812
 MAX_SECRET_OCTETS = 256
 SHORT_SECRET_OCTETS = 16
+EXAMPLE_SECRET = "change-me-to-32-random-characters"  # noqa: S105 - warned of where it is in use
 
 ASYNC_DRIVERS = {"postgresql": "postgresql+asyncpg", "sqlite": "sqlite+aiosqlite"}
 
@@ -43,15 +44,17 @@ def endpoint(text: str) -> str:
         host, bracket, rest = text[1:].partition("]")
         port = rest.removeprefix(":") or port
         if not bracket or (rest and not rest.startswith(":")):
-            raise ValueError("write an IPv6 address as [address]:port")
+            raise ValueError(f"{text!r}: write an IPv6 address as [address]:port")
     elif text.count(":") == 1:
         host, _, port = text.partition(":")
+    elif ":" in text:  # ::1:1812 may be an address or an address and a port
+        raise ValueError(f"{text!r}: an IPv6 address stands in brackets, like [::1]:{RADIUS_PORT}")
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
         raise ValueError(f"{host!r} is not an IP address") from None
     if not port.isascii() or not port.isdecimal() or not 0 <= int(port) <= 65_535:  # noqa: PLR2004 - 16 bits
-        raise ValueError(f"{port!r} is not a port")
+        raise ValueError(f"{port!r} is not a port: 1 to 65535")
     bracketed = f"[{host}]" if address.version == 6 else host  # noqa: PLR2004 - IPv6
     return f"{bracketed}:{int(port)}"
 
@@ -62,18 +65,33 @@ def split_endpoint(endpoint: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
-def _network(text: str) -> str:
+def network(text: str) -> str:
+    """Return *text* as a network; IPv4 written as IPv6 becomes the IPv4 it is."""
     try:
-        return str(ipaddress.ip_network(text))
+        found = ipaddress.ip_network(text)
     except ValueError:
-        pass
+        raise ValueError(_no_network(text)) from None
+    mapped = getattr(found.network_address, "ipv4_mapped", None)
+    if mapped and found.prefixlen >= _MAPPED_BITS:
+        return f"{mapped}/{found.prefixlen - _MAPPED_BITS}"
+    return str(found)
+
+
+def without_full_prefix(text: str) -> str:
+    """Return a network as people write it: a single address has no prefix."""
+    found = ipaddress.ip_network(text)
+    return str(found.network_address) if found.num_addresses == 1 else text
+
+
+_MAPPED_BITS = 96  # ::ffff:0:0/96
+
+
+def _no_network(text: str) -> str:
     try:
         mended = ipaddress.ip_network(text, strict=False)
     except ValueError:
-        raise ValueError(
-            f"{text!r} is neither an IP address nor a network like 192.0.2.0/24"
-        ) from None
-    raise ValueError(f"{text!r} has bits set to the right of its prefix; did you mean {mended}?")
+        return f"{text!r} is neither an IP address nor a network like 192.0.2.0/24"
+    return f"{text!r} has bits set to the right of its prefix; did you mean {mended}?"
 
 
 def _charset(name: str) -> str:
@@ -110,47 +128,106 @@ def _redis_url(value: SecretStr) -> SecretStr:
 
 def _database_url(value: SecretStr) -> SecretStr:
     text = value.get_secret_value()
+    if text == EMBEDDED:
+        return value
     try:
-        known = text == EMBEDDED or make_url(text).get_backend_name() in ASYNC_DRIVERS
+        url = make_url(text)
     except (ArgumentError, ValueError):
-        known = False
-    if not known:
+        url = URL.create("none")
+    if url.get_backend_name() not in ASYNC_DRIVERS:
         raise ValueError(
             'neither "embedded" nor a URL like postgresql://user@host/name or sqlite:////path'
         )
+    if url.get_backend_name() == "sqlite" and not (url.database or "").startswith("/"):
+        raise ValueError("SQLite needs the absolute path of a file: sqlite:////var/lib/...")
+    unknown = sorted(set(url.query) - _URL_PARAMETERS)
+    if unknown:
+        raise ValueError(f"the parameter {unknown[0]!r} is not known; sslmode is")
     return value
+
+
+_URL_PARAMETERS = {"host", "port", "ssl", "sslmode"}
 
 
 def _as_list(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
+def _upper(value: object) -> object:
+    return value.upper() if isinstance(value, str) else value
+
+
+def _unset(value: object) -> object:
+    return None if value == "" else value
+
+
+def _path(value: object) -> object:
+    if value == "" or "\0" in str(value):
+        raise ValueError("must be the path of a file, in quotes")
+    return value
+
+
+def _processors(threads: int) -> int:
+    return threads or max(1, len(os.sched_getaffinity(0)))
+
+
+def _distinct(endpoints: list[str]) -> list[str]:
+    for index, one in enumerate(endpoints):
+        if one in endpoints[:index] and not one.endswith(":0"):
+            raise ValueError(f"{one} stands in the list twice")
+    return endpoints
+
+
+CLIENT_NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
+SEPARATOR_PATTERN = r"^[ -~]*$"
+KEY_PREFIX_PATTERN = r"^[A-Za-z0-9._:-]{0,64}$"
+ISSUER_PATTERN = r"^[^:]{1,64}$"
+
+PATTERN_IN_WORDS = {
+    CLIENT_NAME_PATTERN: "must be 1 to 63 letters, digits, dots, hyphens or underscores, "
+    "and begin with a letter or a digit",
+    SEPARATOR_PATTERN: "must be of printable ASCII characters",
+    KEY_PREFIX_PATTERN: "must be at most 64 letters, digits, dots, colons, hyphens or underscores",
+    ISSUER_PATTERN: "must be 1 to 64 characters without a colon",
+}
+
 Endpoint = Annotated[str, AfterValidator(endpoint)]
-NetworkText = Annotated[str, AfterValidator(_network)]
+NetworkText = Annotated[str, AfterValidator(network)]
+Networks = Annotated[
+    list[NetworkText],
+    Field(min_length=1),
+    BeforeValidator(_as_list, json_schema_input_type=str | list[str]),
+]
 Charset = Annotated[str, AfterValidator(_charset)]
 RedisUrl = Annotated[SecretStr, AfterValidator(_redis_url)]
 DatabaseUrl = Annotated[SecretStr, AfterValidator(_database_url)]
 SharedSecret = Annotated[SecretStr, AfterValidator(_secret)]
-Seconds = Annotated[float, Field(ge=0)]
-ClientName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
+ClientName = Annotated[str, StringConstraints(pattern=CLIENT_NAME_PATTERN)]
+FilePath = Annotated[Path, BeforeValidator(_path)]
+OptionalFile = Annotated[FilePath | None, BeforeValidator(_unset)]
+OptionalSecret = Annotated[SecretStr | None, BeforeValidator(_unset)]
+OptionalEndpoint = Annotated[Endpoint | None, BeforeValidator(_unset)]
 
 
 class Section(BaseModel):
     """A table of the configuration file; a setting it does not have is an error."""
 
     model_config = ConfigDict(
-        extra="forbid", frozen=True, use_attribute_docstrings=True, hide_input_in_errors=True
+        extra="forbid",
+        frozen=True,
+        use_attribute_docstrings=True,
+        hide_input_in_errors=True,
+        allow_inf_nan=False,
     )
-
-
-def _upper(value: object) -> object:
-    return value.upper() if isinstance(value, str) else value
 
 
 class RadiusSettings(Section):
     """How the server listens and answers."""
 
-    listen: Annotated[list[Endpoint], Field(min_length=1)] = ["0.0.0.0:1812", "[::]:1812"]
+    listen: Annotated[list[Endpoint], Field(min_length=1), AfterValidator(_distinct)] = [
+        "0.0.0.0:1812",
+        "[::]:1812",
+    ]
     """Addresses and ports to serve; replies leave from the address that was asked."""
 
     require_message_authenticator: bool = True
@@ -184,7 +261,7 @@ class ClientSettings(Section):
     name: ClientName
     """What the log calls it."""
 
-    address: Annotated[list[NetworkText], BeforeValidator(_as_list), Field(min_length=1)]
+    address: Networks
     """The address or network its packets come from, or a list of them."""
 
     secret: SharedSecret
@@ -202,7 +279,7 @@ class ClientSettings(Section):
     code_position: CodePosition = CodePosition.END
     """Where users type the code: after the password, or before it."""
 
-    separator: Annotated[str, StringConstraints(max_length=8, pattern=r"^[ -~]*$")] = ""
+    separator: Annotated[str, StringConstraints(max_length=8, pattern=SEPARATOR_PATTERN)] = ""
     """What users type between password and code; empty for nothing."""
 
     password_charsets: Annotated[list[Charset], Field(min_length=1)] = ["utf-8"]
@@ -221,12 +298,10 @@ class RedisSettings(Section):
     url: RedisUrl = SecretStr(EMBEDDED)
     """`embedded`, or redis://, rediss:// or unix:// (or `url_file`)."""
 
-    password: SecretStr | None = None
+    password: OptionalSecret = None
     """The password of Redis (or `password_file`)."""
 
-    key_prefix: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._:-]{0,64}$")] = (
-        "radius-mfa:"
-    )
+    key_prefix: Annotated[str, StringConstraints(pattern=KEY_PREFIX_PATTERN)] = "radius-mfa:"
     """What every key begins with."""
 
     timeout_seconds: Annotated[float, Field(ge=0.05, le=10)] = 1.0
@@ -242,7 +317,7 @@ class DatabaseSettings(Section):
     url: DatabaseUrl = SecretStr(EMBEDDED)
     """`embedded` (SQLite in the data folder) or postgresql://user@host/name (or `url_file`)."""
 
-    password: SecretStr | None = None
+    password: OptionalSecret = None
     """The password of the database user (or `password_file`)."""
 
     pool_size: Annotated[int, Field(ge=1, le=100)] = 5
@@ -261,10 +336,10 @@ class LocalDirectorySettings(Section):
     credential_cache_seconds: Annotated[float, Field(ge=0, le=86_400)] = 0
     """For this long a right password is not hashed again; kept in memory only. 0 is off."""
 
-    hash_threads: Annotated[int, Field(ge=1, le=64)] = Field(
-        default_factory=lambda: max(1, len(os.sched_getaffinity(0)))
-    )
-    """Threads that hash passwords; defaults to the number of processors."""
+    hash_threads: Annotated[
+        int, Field(ge=0, le=64, validate_default=True), AfterValidator(_processors)
+    ] = 0
+    """Threads that hash passwords; 0 is one for each processor."""
 
     hash_queue: Annotated[int, Field(ge=0, le=10_000)] = 64
     """Passwords that may wait for a thread; more are shed, and the NAS asks again."""
@@ -295,7 +370,7 @@ class TotpSettings(Section):
     lookforward_steps: Annotated[int, Field(ge=0, le=MAX_LOOK_STEPS)] = 1
     """Time steps after the present one whose codes are accepted."""
 
-    issuer: Annotated[str, StringConstraints(pattern=r"^[^:]{1,64}$")] = "radius-mfa"
+    issuer: Annotated[str, StringConstraints(pattern=ISSUER_PATTERN)] = "radius-mfa"
     """What authenticator apps show beside the user's name."""
 
     algorithm: Annotated[Algorithm, BeforeValidator(_upper)] = Algorithm.SHA1
@@ -333,7 +408,7 @@ class LockoutSettings(Section):
 class KeyRingSettings(Section):
     """The key that encrypts seeds at rest."""
 
-    file: Path | None = None
+    file: OptionalFile = None
     """The key ring file; default `keyring` in the data folder."""
 
 
@@ -346,21 +421,21 @@ class LogSettings(Section):
     level: Literal["debug", "info", "warning", "error"] = "info"
     """The least severe lines that are written. No level ever shows a secret."""
 
-    file: Path | None = None
+    file: OptionalFile = None
     """A file to append to; default standard error. SIGHUP opens it again."""
 
 
 class MetricsSettings(Section):
     """Metrics for Prometheus."""
 
-    listen: Endpoint | None = None
+    listen: OptionalEndpoint = None
     """Address and port of /metrics; none by default."""
 
 
 class Settings(Section):
     """Everything that can be set."""
 
-    data_folder: Path = DEFAULT_DATA_FOLDER
+    data_folder: FilePath = DEFAULT_DATA_FOLDER
     """Where the embedded Redis, the SQLite database and the key ring live."""
 
     radius: RadiusSettings = RadiusSettings()
@@ -387,6 +462,9 @@ class Settings(Section):
             return URL.create("sqlite+aiosqlite", database=str(self.data_folder / "radius-mfa.db"))
         url = make_url(text)
         url = url.set(drivername=ASYNC_DRIVERS[url.get_backend_name()])
+        if "sslmode" in url.query:  # libpq's name; asyncpg has another one
+            sslmode = url.query["sslmode"]
+            url = url.difference_update_query(["sslmode"]).update_query_dict({"ssl": sslmode})
         if self.database.password is not None:
             url = url.set(password=self.database.password.get_secret_value())
         return url

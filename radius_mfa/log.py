@@ -1,14 +1,21 @@
 """The log: structlog's set-up, one form for our own lines and those of the libraries.
 
-Text from outside is made printable and bounded here, once, for every field of every line.
+Text from outside is made printable and bounded here, once, for every field of every line; what
+may quote a secret, like the text of an exception, never gets in.
 """
 
+import json
 import logging
+import os
+import re
 import sys
 import unicodedata
 from collections.abc import MutableMapping
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, TextIO
+from traceback import extract_tb
+from types import TracebackType
+from typing import Any
 
 import orjson
 import structlog
@@ -16,11 +23,21 @@ import structlog
 from radius_mfa.errors import ConfigurationError
 
 MAX_FIELD_CHARACTERS = 256
+MAX_ITEMS = 32
+EVENT_WIDTH = 24
 
+LOG_FILE_MODE = 0o640
+"""The log names users and where they log in from."""
+
+MASK = "***"
+
+_OURS = "radius_mfa"
 _SECRET_WORDS = ("password", "secret", "seed", "typed", "code", "state", "token")
 _NOT_SECRET = frozenset({"exit_code", "packet_code"})
 
 _UNPRINTABLE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+_MAX_NUMBER = 2**63  # what JSON readers can be trusted with
+_FRAMES = 4
 
 Event = MutableMapping[str, Any]
 
@@ -43,44 +60,133 @@ def printable_lines(text: str) -> str:
 
 
 def _tame(_logger: object, _method: str, event: Event) -> Event:
-    """Mask what is named like a secret, and make every text printable."""
+    """Put the line in order: what it is first, nothing empty, nothing secret, all printable."""
+    tamed: Event = {name: event.pop(name, None) for name in ("timestamp", "level", "event")}
+    tamed["event"] = printable(str(tamed["event"]))
     for name, value in event.items():
-        if name.startswith("_"):  # structlog's own
-            continue
-        if name not in _NOT_SECRET and any(word in name for word in _SECRET_WORDS):
-            event[name] = "***"
-        elif isinstance(value, str):
-            event[name] = printable(value)
+        if name[0] == "_":  # structlog's own
+            tamed[name] = value
+        elif value or value == 0:  # false and 0 say something
+            tamed[name] = _value(name, value)
+    return tamed
+
+
+def _value(name: str, value: object) -> object:
+    if _is_secret(name):
+        return MASK
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, dict):
+        items = list(value.items())[:MAX_ITEMS]
+        return {printable(str(key)): _value(str(key), item) for key, item in items}
+    if isinstance(value, (list, tuple)):
+        return [_value("", item) for item in value[:MAX_ITEMS]]
+    number = isinstance(value, (int, float)) and abs(value) < _MAX_NUMBER
+    return value if number else printable(_text(value))
+
+
+@lru_cache(1024)
+def _is_secret(name: str) -> bool:
+    return name not in _NOT_SECRET and any(word in name.lower() for word in _SECRET_WORDS)
+
+
+def _text(value: object) -> str:
+    if isinstance(value, (bytes, bytearray)):
+        return f"({len(value)} octets)"
+    return type(value).__name__ if isinstance(value, BaseException) else str(value)
+
+
+def _without_traceback(_logger: object, _method: str, event: Event) -> Event:
+    """Say which exception it was and where, and nothing of what it says (checklist L02)."""
+    given = event.pop("exc_info", None)
+    event.pop("stack_info", None)
+    error = given if isinstance(given, BaseException) else None
+    if isinstance(given, tuple):
+        error = given[1]
+    elif given is True:
+        error = sys.exc_info()[1]
+    if error is not None:
+        event["error"] = type(error).__name__
+        event["at"] = _frames(error.__traceback__)
     return event
 
 
-class _LogFile(logging.StreamHandler[TextIO]):
-    """A handler that can open its file again, after it was rotated away."""
+def _frames(traceback: TracebackType | None) -> str:
+    frames = reversed(extract_tb(traceback)[-_FRAMES:])
+    return " < ".join(f"{frame.name}:{frame.lineno}" for frame in frames)
+
+
+def _without_values(_logger: object, _method: str, event: Event) -> Event:
+    """Take of a library's line what its author wrote, and not what was put in."""
+    record: logging.LogRecord = event["_record"]
+    wording = re.split(r"[\n<(\"'`]", str(record.msg), maxsplit=1)[0]
+    event["event"] = wording.strip(" :") or "library.message"
+    event["logger"] = record.name
+    return event
+
+
+class _LogFile(logging.Handler):
+    """Writes lines to a file, which it can open again after it was rotated away."""
 
     def __init__(self, path: Path | None) -> None:
+        """Append to *path*, or write to standard error; raises ConfigurationError."""
+        super().__init__()
         self._path = path
-        super().__init__(self._opened())
+        self._descriptor = None if path is None else _opened(path)
+        self._mid_line = False
 
-    def _opened(self) -> TextIO:
-        if self._path is None:
-            return sys.stderr
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether the line may be written: libraries quote what they handle."""
+        ours = record.name.partition(".")[0] == _OURS
+        return ours or record.levelno >= logging.WARNING
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line, or drop it where it can't be: a full disk must not stop a login."""
         try:
-            return self._path.open("a", encoding="utf-8")
-        except OSError as error:
-            raise ConfigurationError(
-                f"the log file {self._path} can't be written: {error.strerror}",
-                "let the server's user write there, or set log.file",
-            ) from None
+            text = self.format(record) + "\n"
+            if self._descriptor is None:
+                sys.stderr.write(text)
+                sys.stderr.flush()
+            else:
+                self._write(self._descriptor, text.encode("utf-8", "backslashreplace"))
+        except (OSError, ValueError, AttributeError):  # standard error may be closed, or None
+            return
+
+    def _write(self, descriptor: int, line: bytes) -> None:
+        octets = b"\n" + line if self._mid_line else line
+        written = os.write(descriptor, octets)
+        self._mid_line = written < len(octets)
 
     def reopen(self) -> None:
         """Open the file anew and close the old one; standard error stays."""
-        if self._path is not None:
-            old = self.setStream(self._opened())
-            if old is not None:
-                old.close()
+        if self._path is None or self._descriptor is None:
+            return
+        try:
+            fresh = _opened(self._path)
+        except ConfigurationError as error:
+            structlog.get_logger(_OURS).error("log.not_reopened", cause=error.message)
+            return
+        self.acquire()
+        stale, self._descriptor, self._mid_line = self._descriptor, fresh, False
+        self.release()
+        os.close(stale)
 
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
-        """Drop a line that can't be written: a full disk must not stop a login."""
+    def close(self) -> None:
+        """Close the file."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+        super().close()
+
+
+def _opened(path: Path) -> int:
+    try:
+        return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, LOG_FILE_MODE)
+    except OSError as error:
+        raise ConfigurationError(
+            f"the log file {path} can't be written: {error.strerror}",
+            "let the server's user write there, or set log.file",
+        ) from None
 
 
 def configure(log_format: str, level: str, file: Path | None = None) -> _LogFile:
@@ -89,6 +195,7 @@ def configure(log_format: str, level: str, file: Path | None = None) -> _LogFile
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _without_traceback,
         _tame,
     ]
     structlog.configure(
@@ -104,25 +211,62 @@ def configure(log_format: str, level: str, file: Path | None = None) -> _LogFile
     handler = _LogFile(file)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
+            foreign_pre_chain=[_without_values, *shared],
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                _renderer(log_format, colors=file is None and sys.stderr.isatty()),
+                _renderer(log_format, colors=file is None and _is_terminal()),
             ],
         )
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(logging.WARNING)  # libraries quote what they handle at lower levels
-    logging.getLogger("radius_mfa").setLevel(level.upper())
+    root.setLevel(logging.WARNING)
+    logging.getLogger(_OURS).setLevel(level.upper())
     return handler
+
+
+def _is_terminal() -> bool:
+    return sys.stderr is not None and sys.stderr.isatty()
 
 
 def _renderer(log_format: str, *, colors: bool) -> structlog.typing.Processor:
     if log_format == "json":
         return structlog.processors.JSONRenderer(serializer=_json)
-    return structlog.dev.ConsoleRenderer(colors=colors, pad_event_to=24, sort_keys=False)
+    return _console(colors=colors)
 
 
 def _json(event: Event, **_options: object) -> str:
-    return orjson.dumps(event, default=str).decode()
+    return orjson.dumps(event).decode()
+
+
+def _console(*, colors: bool) -> structlog.dev.ConsoleRenderer:
+    """Return structlog's renderer with values that show where they end."""
+    styles = structlog.dev.ConsoleRenderer.get_default_column_styles(colors)
+    levels = structlog.dev.ConsoleRenderer.get_default_level_styles(colors)
+
+    def bare(style: str, width: int = 0) -> structlog.dev.KeyValueColumnFormatter:
+        return structlog.dev.KeyValueColumnFormatter(
+            None, style, styles.reset, value_repr=str, width=width
+        )
+
+    field = structlog.dev.KeyValueColumnFormatter(
+        styles.kv_key, styles.kv_value, styles.reset, value_repr=_shown
+    )
+    return structlog.dev.ConsoleRenderer(
+        sort_keys=False,
+        columns=[
+            structlog.dev.Column("", field),
+            structlog.dev.Column("timestamp", bare(styles.timestamp)),
+            structlog.dev.Column(
+                "level", structlog.dev.LogLevelColumnFormatter(levels, styles.reset)
+            ),
+            structlog.dev.Column("event", bare(styles.bright, EVENT_WIDTH)),
+        ],
+    )
+
+
+def _shown(value: object) -> str:
+    """Return *value* so that nothing in it looks like the next field."""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    plain = text and not re.search(r"[\s=\"\[\]{}]", text)
+    return text if plain or not isinstance(value, str) else json.dumps(text, ensure_ascii=False)

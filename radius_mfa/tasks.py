@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
+CANCEL_AGAIN_SECONDS = 0.1
+
 
 class TaskSet:
     """Tasks that belong together, referenced until each is done."""
@@ -33,7 +35,13 @@ def spawn(coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
 
 
 async def stop(*tasks: asyncio.Task[Any]) -> None:
-    """Cancel *tasks* and wait until each has ended, whatever it ends with."""
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    """Cancel *tasks* and wait until each has ended, whatever it ends with.
+
+    A library may swallow a cancellation that comes together with what it waits for, so it is
+    said again.
+    """
+    while pending := [task for task in tasks if not task.done()]:
+        for task in pending:
+            task.cancel()
+        await asyncio.wait(pending, timeout=CANCEL_AGAIN_SECONDS)
+    await asyncio.gather(*tasks, return_exceptions=True)  # an exception counts as seen

@@ -6,11 +6,9 @@ Knows no packet and no SQL. The order of the steps is the security of the produc
 
 import hashlib
 from collections.abc import Collection
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from time import perf_counter
-from typing import TYPE_CHECKING
 
 from radius_mfa.policy import access, credentials, totp
 from radius_mfa.policy.access import Enrolment
@@ -31,9 +29,6 @@ from radius_mfa.stores.interfaces import (
     Subject,
     VerdictKey,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 SESSION_VERDICT_MS = 60_000
 """How long the verdict on one (client, user, Acct-Session-Id, typed value) is shared (D09)."""
@@ -63,33 +58,42 @@ class Attempt:
     failover_grace_seconds: int = 0
 
 
-@dataclass(slots=True)
-class Timing:
-    """Where the time of a login went, in milliseconds."""
+class Stopwatch:
+    """Adds up the time of the blocks it is entered for, also of those that raise."""
 
-    redis_ms: float = 0.0
-    database_ms: float = 0.0
-    directory_ms: float = 0.0
+    __slots__ = ("_began", "seconds")
 
-    @contextmanager
-    def spent_in(self, backend: str) -> "Iterator[None]":
-        """Add the time of the block to that of *backend*, also when the block raises."""
-        name, began = f"{backend}_ms", perf_counter()
-        try:
-            yield
-        finally:
-            setattr(self, name, getattr(self, name) + (perf_counter() - began) * 1000)
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def __enter__(self) -> None:
+        self._began = perf_counter()
+
+    def __exit__(self, *_exc: object) -> None:
+        self.seconds += perf_counter() - self._began
+
+
+class Trace:
+    """What the log should know of a login, however it ends: whose it is, and where time went.
+
+    *user* is the canonical name, empty where the name typed is none.
+    """
+
+    __slots__ = ("database", "directory", "redis", "user")
+
+    def __init__(self) -> None:
+        self.user = ""
+        self.redis, self.database, self.directory = Stopwatch(), Stopwatch(), Stopwatch()
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The decision on an attempt, and what the log should know of it.
+    """The decision on an attempt; *shared* says that an earlier packet of it had it first.
 
     *locked_until* is set (Unix milliseconds, or -1) where this very attempt closed a lock.
     """
 
     decision: Decision
-    user: str = ""
     shared: bool = False
     locked_until: int = 0
 
@@ -116,7 +120,7 @@ class Login:
         self._counted_factors = counted_factors
         self._realms = realms
 
-    async def decide(self, attempt: Attempt, now: float, timing: Timing) -> Outcome:
+    async def decide(self, attempt: Attempt, now: float, trace: Trace) -> Outcome:
         """Return the outcome of *attempt* at Unix time *now*.
 
         Raises BackendUnavailable where a backend has no definite answer: then nothing was
@@ -126,26 +130,27 @@ class Login:
             user = canonical_user(attempt.user_name or "", self._realms)
         except InvalidUserNameError as error:
             return Outcome(Reject(Reason.INVALID_USER_NAME, str(error)))
+        trace.user = user
         station = normalised_station(attempt.calling_station_id)
         subject = Subject(user, f"{attempt.client}|{station}")
         keys = self._verdict_keys(attempt, user, station)
 
-        with timing.spent_in("redis"):
+        with trace.redis:
             loaded = await self._attempts.load(subject, keys, now)
         if loaded.verdict is not None:
-            return Outcome(loaded.verdict, user, shared=True)
-        settlement = await self._judged(attempt, user, loaded, now, timing)
-        with timing.spent_in("redis"):
+            return Outcome(loaded.verdict, shared=True)
+        settlement = await self._judged(attempt, user, loaded, now, trace)
+        with trace.redis:
             settled = await self._attempts.settle(subject, settlement, loaded, keys, now)
         return _outcome(user, settled)
 
     async def _judged(
-        self, attempt: Attempt, user: str, loaded: Loaded, now: float, timing: Timing
+        self, attempt: Attempt, user: str, loaded: Loaded, now: float, trace: Trace
     ) -> Settlement:
         """Return what the attempt comes to; the settlement may still turn an Accept away."""
         if loaded.locked_until:
             return Settlement(Reject(Reason.ACCOUNT_LOCKED, lock_hint(user, loaded.locked_until)))
-        enrolment = await self._enrolment(user, loaded, timing)
+        enrolment = await self._enrolment(user, loaded, trace)
         refusal = access.refusal(enrolment)
         if refusal is not None:
             return Settlement(Reject(refusal))
@@ -156,7 +161,7 @@ class Login:
         password = credentials.decoded(candidate.password, attempt.split.password_charsets)
         if not password:
             return self._rejected(_no_password(password), attempt, user)
-        with timing.spent_in("directory"):
+        with trace.directory:
             verdict = await self._directory.verify(user, password, enrolment)
         if verdict is not PasswordVerdict.RIGHT:
             return self._rejected(_REASON_OF_VERDICT[verdict], attempt, user)
@@ -164,12 +169,12 @@ class Login:
         wrong_value = self._digest("wrong", user, attempt.typed or b"")
         return Settlement(Accept("totp"), match, counted=counted, wrong_value=wrong_value)
 
-    async def _enrolment(self, user: str, loaded: Loaded, timing: Timing) -> Enrolment:
+    async def _enrolment(self, user: str, loaded: Loaded, trace: Trace) -> Enrolment:
         if loaded.enrolment is not None:
             return loaded.enrolment
-        with timing.spent_in("database"):
+        with trace.database:
             enrolment = await self._enrolments.fetch(user)
-        with timing.spent_in("redis"):
+        with trace.redis:
             await self._attempts.remember(user, enrolment, loaded)
         return enrolment
 
@@ -246,10 +251,9 @@ class Login:
         return keys
 
     def _digest(self, purpose: str, *parts: str | bytes) -> str:
-        hasher = hashlib.blake2b(key=self._digest_key, digest_size=_DIGEST_OCTETS)
-        for part in (purpose, *parts):
-            octets = part.encode("utf-8", "surrogateescape") if isinstance(part, str) else part
-            hasher.update(len(octets).to_bytes(4, "big") + octets)
+        octets = [part.encode() if isinstance(part, str) else part for part in (purpose, *parts)]
+        unambiguous = b"".join([len(part).to_bytes(4, "big") + part for part in octets])
+        hasher = hashlib.blake2b(unambiguous, key=self._digest_key, digest_size=_DIGEST_OCTETS)
         return hasher.hexdigest()
 
 
@@ -291,5 +295,5 @@ def _wrong_code_hint(readings: list[Candidate], enrolment: Enrolment, now: float
 def _outcome(user: str, settled: Settled) -> Outcome:
     decision, locked_until = settled.decision, settled.locked_until
     if isinstance(decision, Reject) and decision.reason is Reason.ACCOUNT_LOCKED:
-        return Outcome(Reject(decision.reason, lock_hint(user, locked_until)), user)
-    return Outcome(decision, user, settled.shared, locked_until)
+        return Outcome(Reject(decision.reason, lock_hint(user, locked_until)))
+    return Outcome(decision, settled.shared, locked_until)

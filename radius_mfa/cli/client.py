@@ -1,29 +1,25 @@
 """``radius-mfa client``: the NAS table in the configuration file."""
 
-import os
 import secrets
 import string
-import tempfile
-from ipaddress import ip_network
-from pathlib import Path
 from typing import Annotated, Any
 
 import tomlkit
 import typer
 
 from radius_mfa.app import nas
+from radius_mfa.cli.client_file import edited, with_client, without_client
 from radius_mfa.cli.common import (
     JsonOption,
     configuration,
     output,
+    print_fields,
     print_json,
     print_table,
     settings,
 )
 from radius_mfa.cli.exchange import client_named
-from radius_mfa.config import ClientSettings, Settings
-from radius_mfa.config_file import load
-from radius_mfa.errors import ConfigurationError, OperatorError, Refused
+from radius_mfa.config import ClientSettings, Settings, without_full_prefix
 
 app = typer.Typer(help="Clients: the VPN gateways that may ask.", no_args_is_help=True)
 
@@ -43,7 +39,8 @@ def add(
         bool | None,
         typer.Option(
             "--require-message-authenticator/--no-require-message-authenticator",
-            help="Default: as in [radius].",
+            help="Discard its requests without Message-Authenticator, or not. "
+            "Default: radius.require_message_authenticator.",
         ),
     ] = None,
 ) -> None:
@@ -53,10 +50,10 @@ def add(
     block = client_block(name, address, secret)
     if message_authenticator is not None:
         block["require_message_authenticator"] = message_authenticator
-    _edit(known.path, lambda document: _clients(document).append(block))
-    output.print(f"Added {name} to {known.path}.", markup=False)
+    edited(known.path, lambda text: with_client(text, block))
+    output.print(f"Added {name} to {known.path}.")
     output.print("Its shared secret, shown this once; type it on the gateway too:\n")
-    output.print(f"    {secret}\n", markup=False)
+    output.print(f"    {secret}\n")
     output.print("A running server knows it after a restart.")
 
 
@@ -71,7 +68,7 @@ def list_clients(ctx: typer.Context, as_json: JsonOption = False) -> None:
     rows = [
         (
             client["name"],
-            ", ".join(client["address"]),
+            client["address"],
             "required" if client["require_message_authenticator"] else "optional",
             client["code_position"],
         )
@@ -89,9 +86,7 @@ def show(ctx: typer.Context, name: NameArgument, as_json: JsonOption = False) ->
     if as_json:
         print_json(summary)
         return
-    for label, value in summary.items():
-        text = ", ".join(value) if isinstance(value, list) else value
-        output.print(f"{label} = {text}", markup=False)
+    print_fields([(label.replace("_", " "), value) for label, value in summary.items()])
 
 
 @app.command()
@@ -99,8 +94,8 @@ def remove(ctx: typer.Context, name: NameArgument) -> None:
     """Remove a client: its requests are discarded after a restart."""
     known = configuration(ctx)
     client_named(name, known.settings)
-    _edit(known.path, lambda document: _without(document, name))
-    output.print(f"Removed {name} from {known.path}.", markup=False)
+    edited(known.path, lambda text: without_client(text, name))
+    output.print(f"Removed {name} from {known.path}.")
     output.print("A running server forgets it after a restart.")
 
 
@@ -118,51 +113,10 @@ def client_block(name: str, addresses: list[str], secret: str) -> Any:  # noqa: 
     return block
 
 
-def _clients(document: Any) -> Any:  # noqa: ANN401 - tomlkit's document
-    if "client" not in document:
-        document["client"] = tomlkit.aot()
-    return document["client"]
-
-
-def _without(document: Any, name: str) -> None:  # noqa: ANN401 - tomlkit's document
-    clients = _clients(document)
-    index = next((i for i, block in enumerate(clients) if block.get("name") == name), None)
-    if index is None:
-        raise Refused(f"{name} is set in the environment, not in the file", "remove it there")
-    del clients[index]
-
-
-def _edit(path: Path, change: Any) -> None:  # noqa: ANN401 - a function of tomlkit's document
-    """Change the file atomically: checked first, comments kept, never half written."""
-    document = tomlkit.parse(path.read_text("utf-8"))
-    change(document)
-    try:
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    except OSError as error:
-        raise ConfigurationError(f"{path.parent} can't be written: {error.strerror}") from None
-    draft = Path(name)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(tomlkit.dumps(document))
-            file.flush()
-            os.fsync(descriptor)
-        try:
-            load(draft)
-        except OperatorError as error:
-            raise Refused(error.message.replace(str(draft), str(path)), error.cure) from None
-        stat = path.stat()
-        draft.chmod(stat.st_mode & 0o777)
-        if os.geteuid() == 0:
-            os.chown(draft, stat.st_uid, stat.st_gid)
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
-
-
 def _summary(client: ClientSettings, in_force: Settings) -> dict[str, Any]:
     in_effect = nas(client, in_force)
     summary: dict[str, Any] = client.model_dump(mode="json", exclude={"secret"})
-    summary["address"] = [str(ip_network(address)) for address in client.address]
+    summary["address"] = [without_full_prefix(address) for address in client.address]
     summary["require_message_authenticator"] = in_effect.require_message_authenticator
     summary["status_server"] = in_effect.status_server
     return summary

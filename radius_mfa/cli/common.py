@@ -3,6 +3,8 @@
 import asyncio
 import getpass
 import json
+import os
+import pwd
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
@@ -11,9 +13,8 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
+from rich.cells import cell_len
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from radius_mfa import log
 from radius_mfa.app import Stores, backends_named, open_stores
@@ -24,8 +25,9 @@ from radius_mfa.policy.identity import InvalidUserNameError, canonical_user
 
 T = TypeVar("T")
 
-output = Console(highlight=False, soft_wrap=True)
-errors = Console(stderr=True, highlight=False, soft_wrap=True)
+# Names of users and devices are printed: nothing in them is markup or an emoji's name.
+output = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
+errors = Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
 
 
 class ExitCode(IntEnum):
@@ -45,21 +47,26 @@ PasswordFileOption = Annotated[
     Path | None,
     typer.Option(
         "--password-file",
+        metavar="FILE",
+        readable=False,
         help="File whose first line is the password; - is standard input. Default: ask.",
     ),
 ]
-UserArgument = Annotated[str, typer.Argument(metavar="USER", help="Name of the user.")]
+UserArgument = Annotated[
+    str, typer.Argument(metavar="USER", help="Name of the user, in any of its forms.")
+]
 
 
 def say_error(message: str, cure: str = "") -> None:
     """Print an error, and its cure where there is one."""
-    errors.print(f"[red]error:[/red] {escape(log.printable_lines(message))}")
+    errors.print("error: ", style="red", end="")
+    errors.print(log.printable_lines(message))
     if cure:
-        errors.print(f"[dim]{escape(log.printable_lines(cure))}[/dim]")
+        errors.print(log.printable_lines(cure), style="dim")
 
 
 def configuration(ctx: typer.Context) -> Configuration:
-    """Return the configuration that the command line names; warnings go to standard error."""
+    """Return the configuration that the command line names."""
     return load(ctx.obj)
 
 
@@ -71,7 +78,8 @@ def settings(ctx: typer.Context) -> Settings:
 def with_stores(ctx: typer.Context, work: Callable[[Stores], Awaitable[T]]) -> T:
     """Run *work* over the open backends; a backend that is down ends in exit code 4."""
     in_force = settings(ctx)
-    log.configure("console", "error")
+    quiet_log()
+    act_as_owner(in_force.data_folder)
 
     async def run() -> T:
         with backends_named():
@@ -79,6 +87,33 @@ def with_stores(ctx: typer.Context, work: Callable[[Stores], Awaitable[T]]) -> T
                 return await work(stores)
 
     return asyncio.run(run())
+
+
+def quiet_log() -> None:
+    """Let nothing but errors through: a command speaks for itself."""
+    log.configure("console", "error")
+
+
+def act_as_owner(folder: Path) -> None:
+    """Become the owner of the data folder where root runs the command.
+
+    Files that root left there would keep the server, which runs as that owner, from starting.
+    """
+    if os.geteuid() != 0 or not folder.exists():
+        return
+    status = folder.stat()
+    if status.st_uid == 0:
+        return
+    try:
+        owner = pwd.getpwuid(status.st_uid)
+    except KeyError:  # a container's user without a name
+        os.setgroups([])
+        os.environ["HOME"] = "/"
+    else:
+        os.initgroups(owner.pw_name, status.st_gid)
+        os.environ["HOME"] = owner.pw_dir  # where the PostgreSQL driver looks for certificates
+    os.setgid(status.st_gid)
+    os.setuid(status.st_uid)
 
 
 def canonical(ctx: typer.Context, user: str) -> str:
@@ -89,24 +124,35 @@ def canonical(ctx: typer.Context, user: str) -> str:
         raise Refused(str(error)) from None
 
 
+def asks_on_terminal(file: Path | None) -> bool:
+    """Return whether ``read_secret`` would ask a person."""
+    return file is None and sys.stdin.isatty()
+
+
 def read_secret(prompt: str, file: Path | None, *, repeat: bool = False) -> str:
     """Return a secret from *file*, from a prompt, or from standard input that is no terminal.
 
     Never from an argument: those stand in the process list and in the shell's history.
     """
-    if file is not None and str(file) != "-":
-        try:
+    if asks_on_terminal(file):
+        secret = getpass.getpass(f"{prompt}: ")
+        if repeat and getpass.getpass(f"{prompt} again: ") != secret:
+            raise Refused("the two do not agree", "nothing was changed: try again")
+        return secret
+    try:
+        if file is None or str(file) == "-":
+            text = sys.stdin.buffer.readline().decode("utf-8")
+        else:
             text = file.read_text("utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-            raise Refused(f"{file} can't be read: {why}") from None
-        return text.partition("\n")[0].rstrip("\r")
-    if file is not None or not sys.stdin.isatty():
-        return sys.stdin.readline().rstrip("\r\n")
-    secret = getpass.getpass(f"{prompt}: ")
-    if repeat and getpass.getpass(f"{prompt} again: ") != secret:
-        raise Refused("the two do not agree")
-    return secret
+    except UnicodeDecodeError:
+        raise Refused(f"{_source(file)} can't be read: it is not UTF-8 text") from None
+    except OSError as error:
+        raise Refused(f"{_source(file)} can't be read: {error.strerror}") from None
+    return text.partition("\n")[0].rstrip("\r")
+
+
+def _source(file: Path | None) -> str:
+    return "standard input" if file is None or str(file) == "-" else str(file)
 
 
 def print_json(value: object) -> None:
@@ -119,23 +165,47 @@ def _plain(value: object) -> str:
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], empty: str) -> None:
-    """Print *rows* under *columns*, or *empty* where there are none."""
+    """Print *rows* under *columns*, one line each however long, or *empty* where there are none."""
     if not rows:
         output.print(empty)
         return
-    table = Table(*columns, box=None, header_style="bold", pad_edge=False)
-    for row in rows:
-        table.add_row(*(escape(shown(cell)) for cell in row))
-    output.print(table, soft_wrap=False)
+    cells = [[shown(cell) for cell in row] for row in rows]
+    widths = [max(map(cell_len, column)) for column in zip(columns, *cells, strict=True)]
+    output.print(_aligned(columns, widths), style="bold")
+    for row in cells:
+        output.print(_aligned(row, widths))
+
+
+def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:
+    padded = [
+        cell + " " * (width - cell_len(cell)) for cell, width in zip(cells, widths, strict=True)
+    ]
+    return "  ".join(padded).rstrip()
+
+
+def print_fields(fields: Sequence[tuple[str, object]]) -> None:
+    """Print names and values, one pair a line, aligned."""
+    width = max(len(name) for name, _ in fields) + 1
+    for name, value in fields:
+        output.print(f"{name + ':':<{width}}  {shown(value)}")
 
 
 def shown(value: object) -> str:
     """Return *value* as people read it."""
-    if value is None:
+    if value in (None, "", []):
         return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, datetime):
         return value.astimezone().strftime("%Y-%m-%d %H:%M")
-    return str(value)
+    if isinstance(value, list):
+        return ", ".join(map(shown, value))
+    return log.printable(str(value))
+
+
+def plural(count: int, noun: str) -> str:
+    """Return *count* with *noun*: 1 user, 2 users."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def write_private(path: Path, text: str) -> None:
@@ -143,8 +213,12 @@ def write_private(path: Path, text: str) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch(mode=0o600, exist_ok=False)
-        path.write_text(text, "utf-8")
     except FileExistsError:
         raise Refused(f"{path} exists already", "remove it first if it is of no use") from None
     except OSError as error:
+        raise ConfigurationError(f"{path} can't be written: {error.strerror}") from None
+    try:
+        path.write_text(text, "utf-8")
+    except OSError as error:
+        path.unlink(missing_ok=True)
         raise ConfigurationError(f"{path} can't be written: {error.strerror}") from None

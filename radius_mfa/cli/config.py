@@ -1,7 +1,7 @@
 """``radius-mfa config``: check, show, and the schema for editors."""
 
 import sys
-from typing import Any
+from dataclasses import asdict
 
 import typer
 
@@ -11,10 +11,13 @@ from radius_mfa.cli.common import (
     configuration,
     errors,
     output,
+    plural,
     print_json,
     settings,
 )
-from radius_mfa.config_file import FaultyConfiguration, json_schema, masked, toml_text
+from radius_mfa.config_file import FaultyConfiguration
+from radius_mfa.config_view import json_schema, masked, toml_text
+from radius_mfa.config_words import Fault
 from radius_mfa.log import printable
 
 app = typer.Typer(help="The configuration: check, show, schema.", no_args_is_help=True)
@@ -23,24 +26,30 @@ app = typer.Typer(help="The configuration: check, show, schema.", no_args_is_hel
 @app.command()
 def check(ctx: typer.Context, as_json: JsonOption = False) -> None:
     """Check the configuration; name every fault with its line and cure."""
+    faults: list[Fault] = []
+    warnings: list[Fault] = []
+    summary = ""
     try:
         known = configuration(ctx)
     except FaultyConfiguration as error:
-        if as_json:
-            print_json([_fields(fault) for fault in error.faults])
-        for fault in error.faults if not as_json else ():
-            errors.print(printable(str(fault)), markup=False)
-        sys.exit(ExitCode.CONFIGURATION)
+        faults = error.faults
+    else:
+        warnings = known.warnings
+        summary = f"{known.path} is fine: {plural(len(known.settings.client), 'client')}."
     if as_json:
-        print_json([])
-        return
-    for warning in known.warnings:
-        errors.print(f"warning: {printable(str(warning))}", markup=False)
-    output.print(f"{known.path} is fine: {len(known.settings.client)} clients.", markup=False)
+        print_json([*_plain("error", faults), *_plain("warning", warnings)])
+    else:
+        for fault in faults:
+            errors.print(f"error: {printable(str(fault))}")
+        for warning in warnings:
+            errors.print(f"warning: {printable(str(warning))}")
+        if summary:
+            output.print(summary)
+    sys.exit(ExitCode.CONFIGURATION if faults else ExitCode.DONE)
 
 
-def _fields(fault: Any) -> dict[str, str]:  # noqa: ANN401
-    return {name: getattr(fault, name) for name in ("place", "setting", "message", "cure")}
+def _plain(severity: str, faults: list[Fault]) -> list[dict[str, str]]:
+    return [{"severity": severity, **asdict(fault)} for fault in faults]
 
 
 @app.command()

@@ -1,9 +1,13 @@
 """``radius-mfa demo``: a whole working server in one command, to look at and to log in to."""
 
 import asyncio
+import hashlib
 import json
 import secrets
+import shlex
+import shutil
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from time import time
@@ -23,25 +27,28 @@ from radius_mfa.app import (
     stop_signals,
 )
 from radius_mfa.cli.client import client_block, new_shared_secret
+from radius_mfa.cli.client_file import with_client
 from radius_mfa.cli.common import output, write_private
 from radius_mfa.cli.device import print_enrolment, seed_octets
 from radius_mfa.cli.exchange import exchange
 from radius_mfa.cli.init import configuration_text, make_key_ring
 from radius_mfa.cli.test import print_reply
-from radius_mfa.config import RADIUS_PORT, Settings, split_endpoint
+from radius_mfa.config import RADIUS_PORT, Settings
 from radius_mfa.config_file import load
 from radius_mfa.errors import ConfigurationError
 from radius_mfa.policy.totp import Device, base32, code_at
 from radius_mfa.protocol.client import ClientRequest, Reply
 from radius_mfa.protocol.wire import Code
-from radius_mfa.stores.enrolments import NewDevice
+from radius_mfa.server.udp import PortInUseError
+from radius_mfa.stores.enrolments import SEED_OCTETS, NewDevice
 from radius_mfa.stores.interfaces import Subject
 
 app = typer.Typer(help="Try it: a server with one user, in one command.")
 
 USER = "alice"
 NAS = "localhost"
-DEVICE = "demo phone"
+PHONE = "demo phone"
+ROBOT = "demo robot"
 DEFAULT_FOLDER = Path("demo-data")
 REPLY_SECONDS = 6.0
 
@@ -56,16 +63,25 @@ class Demo:
     seed: str
 
     @property
-    def device(self) -> Device:
-        """The authenticator that the demo plays."""
-        return Device("", DEVICE, seed_octets(self.seed))
+    def phone(self) -> Device:
+        """The authenticator whose codes are for whoever tries the demo."""
+        return Device("", PHONE, seed_octets(self.seed))
+
+    @property
+    def robot(self) -> Device:
+        """The one whose codes the demo's own login uses up, so that the phone's stay free."""
+        seed = hashlib.sha256(f"{ROBOT} {self.seed}".encode()).digest()[:SEED_OCTETS]
+        return Device("", ROBOT, seed)
 
 
 @app.callback(invoke_without_command=True)
 def demo(
     ctx: typer.Context,
     data: DataOption = DEFAULT_FOLDER,
-    port: Annotated[int | None, typer.Option(help="UDP port on 127.0.0.1; default 1812.")] = None,
+    port: Annotated[
+        int | None,
+        typer.Option(min=0, max=65_535, help="UDP port on 127.0.0.1, kept for later; first 1812."),
+    ] = None,
 ) -> None:
     """Prepare a demo, log in once, and serve until Ctrl-C."""
     ctx.obj = data
@@ -81,34 +97,33 @@ def demo(
 def code(ctx: typer.Context, data: DataOption = DEFAULT_FOLDER) -> None:
     """Print alice's current code, as her phone would show it."""
     folder = ctx.obj if data == DEFAULT_FOLDER else data
-    device = _known(folder).device
-    output.print(code_at(device, device.time_step(time())))
+    phone = _known(folder).phone
+    output.print(code_at(phone, phone.time_step(time())))
 
 
 def prepare(folder: Path, port: int | None) -> None:
     """Write what is missing: configuration, key ring, and what the demo knows of alice."""
     folder = folder.absolute()
     prepare_data_folder(folder)
+    if not Settings(data_folder=folder).key_ring_file.exists():
+        make_key_ring(folder)
     path = folder / "radius-mfa.toml"
     if not path.exists():
-        write_private(path, configuration_text({"data_folder": str(folder)}))
-        _set(path, port or RADIUS_PORT, with_client=True)
-        make_key_ring(folder)
+        text = configuration_text({"data_folder": str(folder)})
+        text = _with_port(text, RADIUS_PORT if port is None else port)
+        block = client_block(NAS, ["127.0.0.1"], new_shared_secret())
+        write_private(path, with_client(text, block))
     elif port is not None:
-        _set(path, port, with_client=False)
+        path.write_text(_with_port(path.read_text("utf-8"), port), "utf-8")
     if not (folder / "demo.json").exists():
         known = {"password": secrets.token_urlsafe(9), "seed": base32(seed_octets(None))}
         write_private(folder / "demo.json", json.dumps(known))
 
 
-def _set(path: Path, port: int, *, with_client: bool) -> None:
-    document = tomlkit.parse(path.read_text("utf-8"))
+def _with_port(text: str, port: int) -> str:
+    document = tomlkit.parse(text)
     document["radius"]["listen"] = [f"127.0.0.1:{port}"]
-    if with_client:
-        clients = tomlkit.aot()
-        clients.append(client_block(NAS, ["127.0.0.1"], new_shared_secret()))
-        document["client"] = clients
-    path.write_text(tomlkit.dumps(document), "utf-8")
+    return tomlkit.dumps(document)
 
 
 def _known(folder: Path) -> Demo:
@@ -126,40 +141,62 @@ async def _run(folder: Path, settings: Settings, known: Demo) -> None:
     stopped = stop_signals()
     async with open_stores(settings) as stores:
         await _ensure_user(stores, known)
-        async with Server(settings, stores).running() as server:
-            device = known.device
-            step = await _unused_step(stores, device)
-            typed = known.password + code_at(device, step)
-            output.print(f"\n{USER} logs in, as through a VPN gateway on this machine:")
-            reply = await asyncio.to_thread(_login, settings, server.endpoints[0], typed)
-            print_reply(reply)
-            output.print()
-            print_enrolment(USER, device, settings)
-            _print_how_to(folder, settings, known)
-            await stopped.wait()
+        try:
+            async with Server(settings, stores).running() as server:
+                await _show(folder, settings, known, stores, server.endpoints[0], stopped)
+                await stopped.wait()
+        except PortInUseError as error:
+            raise ConfigurationError(
+                error.message, "stop what serves there, or take another: radius-mfa demo --port N"
+            ) from None
     output.print("Stopped.")
 
 
 async def _ensure_user(stores: Stores, known: Demo) -> None:
-    if USER in {user.name for user in await stores.enrolments.users()}:
+    """Put the user and both devices on record, whatever of it an earlier run got to."""
+    users = {user.name: user for user in await stores.enrolments.users()}
+    if USER not in users:
+        await stores.directory.add(USER, known.password)
+    on_record = users[USER].devices if USER in users else ()
+    confirmed = {device.name for device in on_record if device.confirmed_at}
+    for device in (known.phone, known.robot):
+        if device.name not in confirmed:
+            new = NewDevice(device.name, device.seed)
+            await stores.enrolments.add_device(USER, new, confirmed=True)
+
+
+async def _show(
+    folder: Path,
+    settings: Settings,
+    known: Demo,
+    stores: Stores,
+    endpoint: tuple[str, int],
+    stopped: asyncio.Event,
+) -> None:
+    enrolment = await stores.enrolments.fetch(USER)
+    robot = next(device for device in enrolment.devices if device.name == ROBOT)
+    step = await _unused_step(stores, robot, stopped)
+    if stopped.is_set():
         return
-    await stores.directory.add(USER, known.password)
-    new = NewDevice(DEVICE, known.device.seed)
-    await stores.enrolments.add_device(USER, new, confirmed=True)
+    typed = known.password + code_at(robot, step)
+    output.print(f"\n{USER} logs in, as through a VPN gateway on this machine:")
+    print_reply(await asyncio.to_thread(_login, settings, endpoint, typed))
+    output.print()
+    print_enrolment(USER, known.phone, settings)
+    _print_how_to(folder, settings, known, endpoint)
 
 
-async def _unused_step(stores: Stores, device: Device) -> int:
-    """Return a time step of the window whose code is unused, waiting for one if need be.
-
-    The oldest: so the code that the phone shows now stays free for whoever tries it.
-    """
+async def _unused_step(stores: Stores, device: Device, stopped: asyncio.Event) -> int:
+    """Return a time step of the window whose code is unused, waiting for one if need be."""
     loaded = await stores.attempts.load(Subject(USER, NAS), [], time())
-    used = max(loaded.used_steps.values(), default=0)
+    used = loaded.used_steps.get(device.device_id, 0)
     step = max(used + 1, device.time_step(time()) - 1)
     if step > device.time_step(time()) + 1:
         output.print("Every code up to the next one is used: waiting for a fresh one.")
-    while step > device.time_step(time()) + 1:  # noqa: ASYNC110 - time has no event
-        await asyncio.sleep(0.2)
+    while step > device.time_step(time()) + 1 and not stopped.is_set():
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0.2):
+                await stopped.wait()
     return step
 
 
@@ -170,19 +207,32 @@ def _login(settings: Settings, server: tuple[str, int], typed: str) -> Reply:
     return exchange(request, server, REPLY_SECONDS)
 
 
-def _print_how_to(folder: Path, settings: Settings, known: Demo) -> None:
-    host, port = split_endpoint(settings.radius.listen[0])
-    option = "" if folder == DEFAULT_FOLDER else f" --data {folder}"
-    code_command = f"{sys.argv[0]} demo{option} code"
+def _print_how_to(folder: Path, settings: Settings, known: Demo, endpoint: tuple[str, int]) -> None:
+    host, port = endpoint
+    option = "" if folder == DEFAULT_FOLDER else f" --data {shlex.quote(str(folder))}"
+    program = _program()
+    code_command = f"{program} demo{option} code"
     secret = settings.client[0].secret.get_secret_value()
     attributes = (
         f"User-Name={USER},User-Password={known.password}$({code_command}),"
         "Message-Authenticator=0x00"
     )
-    output.print(f"{USER}'s password        {known.password}", markup=False)
-    output.print(f"{USER}'s current code    {code_command}", markup=False)
-    output.print("a login by radclient    (each code works once)", markup=False)
-    output.print(
-        f'\n  echo "{attributes}" | radclient -x {host}:{port} auth {secret}\n', markup=False
+    configuration = shlex.quote(str(folder / "radius-mfa.toml"))
+    missing = "" if shutil.which("radclient") else "; apt install freeradius-utils"
+    lines = (
+        f"{USER}'s password        {known.password}",
+        f"{USER}'s current code    {code_command}",
+        f"a login by radclient    (each code works once{missing})",
+        f'\n  echo "{attributes}" | radclient -x {host}:{port} auth {secret}\n',
+        f"what the server knows   {program} -c {configuration} user show {USER}",
+        f"Serving on {host} port {port}; its log follows. Ctrl-C stops it.",
     )
-    output.print(f"Serving on {host} port {port}; its log follows. Ctrl-C stops it.", markup=False)
+    for line in lines:
+        output.print(line, markup=False)
+
+
+def _program() -> str:
+    """Return how this program was started, for a command line to paste."""
+    if Path(sys.argv[0]).name == "__main__.py":
+        return f"{shlex.quote(sys.executable)} -m radius_mfa"
+    return shlex.quote(sys.argv[0])

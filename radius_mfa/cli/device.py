@@ -3,6 +3,7 @@
 import base64
 import binascii
 import secrets
+import shlex
 import sys
 from dataclasses import asdict
 from time import time
@@ -19,6 +20,7 @@ from radius_mfa.cli.common import (
     output,
     print_json,
     print_table,
+    read_secret,
     settings,
     with_stores,
 )
@@ -44,16 +46,20 @@ MAX_NAME_CHARACTERS = 64
 def add(
     ctx: typer.Context,
     user: UserArgument,
-    name: Annotated[str, typer.Option(help="What the user calls it.")] = "phone",
+    name: Annotated[str, typer.Option(metavar="TEXT", help="What the user calls it.")] = "phone",
     seed: Annotated[
-        str | None, typer.Option(metavar="BASE32", help="An existing seed; - reads it from input.")
+        str | None,
+        typer.Option(
+            metavar="BASE32",
+            help="An existing seed; - reads it from standard input. Default: a new one.",
+        ),
     ] = None,
     algorithm: Annotated[
         Algorithm | None, typer.Option(case_sensitive=False, help="Default: totp.algorithm.")
     ] = None,
-    digits: Annotated[int | None, typer.Option(help="6 or 8; default: totp.digits.")] = None,
+    digits: Annotated[int | None, typer.Option(metavar="6|8", help="Default: totp.digits.")] = None,
     time_step: Annotated[
-        int | None, typer.Option(help="30 or 60 seconds; default: totp.time_step_seconds.")
+        int | None, typer.Option(metavar="30|60", help="Seconds. Default: totp.time_step_seconds.")
     ] = None,
     confirmed: Annotated[
         bool, typer.Option("--confirmed", help="Count at once, without a first code.")
@@ -65,8 +71,12 @@ def add(
         _device_name(name),
         seed_octets(seed),
         algorithm or in_force.totp.algorithm,
-        _one_of("--digits", digits or in_force.totp.digits, (6, 8)),
-        _one_of("--time-step", time_step or in_force.totp.time_step_seconds, (30, 60)),
+        _one_of("--digits", in_force.totp.digits if digits is None else digits, (6, 8)),
+        _one_of(
+            "--time-step",
+            in_force.totp.time_step_seconds if time_step is None else time_step,
+            (30, 60),
+        ),
     )
 
     async def work(stores: Stores) -> Device:
@@ -75,7 +85,7 @@ def add(
     device = with_stores(ctx, work)
     print_enrolment(canonical_name, device, in_force)
     if confirmed:
-        output.print(f"{name} of {canonical_name} counts from now on.", markup=False)
+        output.print(f"{device.name} of {canonical_name} counts from now on.")
         return
     step = _first_code(device, in_force, canonical_name)
 
@@ -83,7 +93,7 @@ def add(
         await stores.enrolments.confirm_device(canonical_name, device.device_id, step)
 
     with_stores(ctx, confirm)
-    output.print(f"Confirmed: {name} of {canonical_name} counts from now on.", markup=False)
+    output.print(f"Confirmed: {device.name} of {canonical_name} counts from now on.")
 
 
 @app.command("list")
@@ -99,7 +109,9 @@ def list_devices(ctx: typer.Context, user: UserArgument, as_json: JsonOption = F
         for d in devices
     ]
     columns = ("DEVICE", "HASH", "DIGITS", "STEP", "ADDED", "CONFIRMED")
-    print_table(columns, rows, f"{name} has no device yet: radius-mfa device add {name}")
+    print_table(
+        columns, rows, f"{name} has no device yet: radius-mfa device add {shlex.quote(name)}"
+    )
 
 
 @app.command()
@@ -109,30 +121,33 @@ def remove(
     name: Annotated[str, typer.Argument(metavar="DEVICE", help="Name of the device.")],
 ) -> None:
     """Remove a device: its codes are refused from now on, on every node."""
-    canonical_name = canonical(ctx, user)
+    canonical_name, name = canonical(ctx, user), name.strip()
     with_stores(ctx, lambda stores: stores.enrolments.remove_device(canonical_name, name))
-    output.print(f"{name} of {canonical_name} is removed.", markup=False)
+    output.print(f"{name} of {canonical_name} is removed.")
 
 
 def print_enrolment(user: str, device: Device, in_force: Settings) -> None:
     """Print the QR code, the URI and the key of *device*."""
     uri = otpauth_uri(device, user, in_force.totp.issuer)
-    output.print(f"Scan this with an authenticator app, as {user}:\n", markup=False)
-    segno.make(uri, error="l").terminal(out=sys.stdout, compact=True, border=2)
+    output.print(f"Scan this with an authenticator app, as {user}:\n")
+    try:
+        segno.make(uri, error="l").terminal(out=sys.stdout, compact=True, border=2)
+    except segno.DataOverflowError:
+        output.print("(The name is too long for a QR code.)")
     key = base32(device.seed)
     groups = " ".join(key[at : at + 4] for at in range(0, len(key), 4))
-    output.print(f"\nor open  {uri}\nor type  {groups}\n", markup=False)
+    output.print(f"\nor open  {uri}\nor type  {groups}\n")
 
 
 def seed_octets(text: str | None) -> bytes:
     """Return the octets of a base32 seed, or a fresh random one where none is given."""
     if text is None:
         return secrets.token_bytes(SEED_OCTETS)
-    given = sys.stdin.readline() if text == "-" else text
+    given = read_secret("Seed", None) if text == "-" else text
     compact = "".join(given.split()).replace("-", "").rstrip("=").upper()
     try:
         octets = base64.b32decode(compact + "=" * (-len(compact) % 8))
-    except binascii.Error:
+    except (binascii.Error, ValueError):  # ValueError: not ASCII
         raise Refused(
             "the seed is not base32", "letters A to Z and digits 2 to 7, spaces are fine"
         ) from None
@@ -148,15 +163,19 @@ def _first_code(device: Device, in_force: Settings, user: str) -> int:
     """Ask for the device's first code; return its time step, or raise Refused."""
     window = Window(in_force.totp.lookback_steps, in_force.totp.lookforward_steps)
     for _ in range(CODE_TRIES):
-        code = typer.prompt("First code").strip()
+        try:
+            code = "".join(typer.prompt("First code").split())
+        except typer.Abort:
+            output.print()
+            break
         if code.isascii() and code.isdecimal():
             found = matches([device], code, time(), window)
             if found:
                 return max(match.time_step for match in found)
-        output.print("That is not the code. Is the phone's clock right?")
+        output.print("That is not its code now. Are the clocks of both right?")
     raise Refused(
         f"{device.name} of {user} is not confirmed and does not count",
-        f"remove it and start again: radius-mfa device remove {user} {device.name}",
+        f"start again: radius-mfa device add {shlex.quote(user)} --name {shlex.quote(device.name)}",
     )
 
 

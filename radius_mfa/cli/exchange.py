@@ -17,30 +17,32 @@ def exchange(request: ClientRequest, server: tuple[str, int], timeout_seconds: f
 
     Raises BackendError where nothing comes back.
     """
-    family = socket.AF_INET6 if ":" in server[0] else socket.AF_INET
-    with socket.socket(family, socket.SOCK_DGRAM) as opened:
+    with _socket_to(server) as opened:
         opened.settimeout(timeout_seconds / TRIES)
         for _ in range(TRIES):
             try:
-                opened.connect(server)
                 opened.send(request.octets)
                 return request.reply(opened.recv(4096))
             except TimeoutError:
                 continue
             except ConnectionRefusedError:
-                raise no_server(server, "nothing listens there") from None
+                raise no_server(
+                    server, "nothing listens there", "is radius-mfa serve running?"
+                ) from None
             except OSError as error:
                 raise no_server(server, error.strerror or "unreachable") from None
             except BadReplyError as error:
                 raise Refused(str(error), "is it this server's configuration?") from None
-    raise no_server(server, "no reply: its log says why it was silent")
-
-
-def no_server(server: tuple[str, int], why: str) -> OperatorError:
-    """Return the error for a server that does not answer."""
-    return BackendError(
-        f"no answer from {server[0]} port {server[1]}: {why}", "is radius-mfa serve running?"
+    raise no_server(
+        server,
+        f"no reply in {timeout_seconds:g} s",
+        "its log says why: an unknown address, another shared secret, a backend that is down",
     )
+
+
+def no_server(server: tuple[str, int], why: str, cure: str = "") -> OperatorError:
+    """Return the error for a server that does not answer."""
+    return BackendError(f"no answer from {server[0]} port {server[1]}: {why}", cure)
 
 
 def server_address(text: str | None, settings: Settings) -> tuple[str, int]:
@@ -64,7 +66,7 @@ def client_for(server: tuple[str, int], name: str | None, settings: Settings) ->
     except UnknownNas:
         raise Refused(
             f"no client holds {source}, from which this command would ask",
-            f"radius-mfa client add here {source}, or name one with --client",
+            f"make one: radius-mfa client add localhost {source}",
         ) from None
     return client_named(found.name, settings)
 
@@ -79,10 +81,20 @@ def client_named(name: str, settings: Settings) -> ClientSettings:
 
 def our_address(server: tuple[str, int]) -> str:
     """Return the address from which a packet to *server* would leave."""
-    family = socket.AF_INET6 if ":" in server[0] else socket.AF_INET
-    with socket.socket(family, socket.SOCK_DGRAM) as opened:
-        try:
-            opened.connect(server)
-        except OSError as error:
-            raise no_server(server, error.strerror or "unreachable") from None
+    with _socket_to(server) as opened:
         return str(opened.getsockname()[0])
+
+
+def _socket_to(server: tuple[str, int]) -> socket.socket:
+    family = socket.AF_INET6 if ":" in server[0] else socket.AF_INET
+    try:
+        opened = socket.socket(family, socket.SOCK_DGRAM)
+    except OSError as error:
+        raise no_server(server, error.strerror or "unreachable") from None
+    try:
+        opened.connect(server)
+    except (OSError, OverflowError) as error:
+        opened.close()
+        why = error.strerror if isinstance(error, OSError) else None
+        raise no_server(server, why or "unreachable") from None
+    return opened

@@ -10,13 +10,17 @@ import typer
 from radius_mfa.app import prepare_data_folder
 from radius_mfa.cli.common import output, write_private
 from radius_mfa.config import DEFAULT_DATA_FOLDER, Settings
+from radius_mfa.errors import ConfigurationError
 from radius_mfa.stores import keyring
 
 
 def init(
     ctx: typer.Context,
     data_folder: Annotated[
-        Path, typer.Option(help="Where Redis, database and key ring shall live.")
+        Path,
+        typer.Option(
+            metavar="FOLDER", readable=False, help="Where Redis, database and key ring shall live."
+        ),
     ] = DEFAULT_DATA_FOLDER,
 ) -> None:
     """Write a commented configuration file, and make the data folder and the key ring."""
@@ -24,7 +28,7 @@ def init(
     folder = data_folder.expanduser().absolute()
     prepare_data_folder(folder)
     write_private(path, configuration_text({"data_folder": str(folder)}))
-    output.print(f"Wrote the configuration {path}", markup=False)
+    output.print(f"Wrote the configuration {path}")
     make_key_ring(folder)
     output.print(
         "Next: radius-mfa client add NAME ADDRESS, radius-mfa user add NAME, radius-mfa serve"
@@ -37,22 +41,25 @@ def make_key_ring(folder: Path) -> None:
     try:
         keyring.create(path)
     except FileExistsError:
-        output.print(f"Kept the key ring   {path}", markup=False)
+        output.print(f"Kept the key ring   {path}")
+    except OSError as error:
+        raise ConfigurationError(
+            f"the key ring {path} can't be written: {error.strerror}"
+        ) from None
     else:
-        output.print(
-            f"Made the key ring   {path} (back it up, apart from the database)", markup=False
-        )
+        output.print(f"Made the key ring   {path} (back it up, apart from the database)")
 
 
 def configuration_text(top: dict[str, str]) -> str:
     """Return the commented default configuration with *top* level settings put in."""
-    document = tomlkit.parse(_default_text())
+    document = tomlkit.parse(default_text())
     for name, value in top.items():
         document[name] = value
     return tomlkit.dumps(document)
 
 
-def _default_text() -> str:
+def default_text() -> str:
+    """Return the commented default configuration."""
     installed = resources.files("radius_mfa") / "config_files" / "radius-mfa.toml"
     if installed.is_file():
         return installed.read_text("utf-8")

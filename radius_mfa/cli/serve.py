@@ -11,12 +11,18 @@ from radius_mfa.cli.common import configuration
 
 
 def serve(ctx: typer.Context) -> None:
-    """Run the server until SIGTERM or Ctrl-C."""
+    """Run the server until SIGTERM or Ctrl-C. SIGHUP opens the log file again."""
     loaded = configuration(ctx)
     settings = loaded.settings
     file = log.configure(settings.log.format, settings.log.level, settings.log.file)
     for warning in loaded.warnings:
-        app.log.warning("configuration.unwise", place=warning.place, detail=warning.message)
+        app.log.warning(
+            "configuration.unwise",
+            place=warning.place,
+            setting=warning.setting,
+            detail=warning.message,
+            hint=warning.cure,
+        )
 
     async def main() -> None:
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, file.reopen)

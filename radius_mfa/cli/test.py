@@ -8,45 +8,108 @@ import typer
 
 from radius_mfa.cli.common import ExitCode, JsonOption, output, print_json, read_secret, settings
 from radius_mfa.cli.exchange import client_for, exchange, server_address
+from radius_mfa.config import ClientSettings
+from radius_mfa.errors import Refused
+from radius_mfa.log import printable
+from radius_mfa.policy.credentials import CodePosition
 from radius_mfa.protocol.client import ClientRequest, Reply
 from radius_mfa.protocol.wire import Code
+
+MAX_TYPED_OCTETS = 128  # RFC 2865 section 5.2
+MAX_ATTRIBUTE_OCTETS = 253  # RFC 2865 section 5
 
 
 def test_login(
     ctx: typer.Context,
     user: Annotated[str, typer.Argument(metavar="USER", help="User name, as typed at the VPN.")],
     server: Annotated[
-        str | None, typer.Option(help="ADDRESS[:PORT]; default: the first of radius.listen.")
+        str | None,
+        typer.Option(metavar="ADDRESS[:PORT]", help="Default: the first of radius.listen."),
     ] = None,
     client: Annotated[
         str | None,
-        typer.Option(help="Client whose secret to use; default: the one that holds our address."),
+        typer.Option(
+            metavar="NAME",
+            help="Client whose shared secret to use. Default: the one that holds our address.",
+        ),
     ] = None,
     secret_file: Annotated[
-        Path | None, typer.Option(help="File with the shared secret, for another server.")
+        Path | None,
+        typer.Option(
+            metavar="FILE", readable=False, help="File with the shared secret, for another server."
+        ),
     ] = None,
     password_file: Annotated[
-        Path | None, typer.Option(help="File with password and code; - is standard input.")
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            readable=False,
+            help="File with password and code as typed at the VPN; - is standard input. "
+            "Default: ask.",
+        ),
     ] = None,
-    calling_station_id: Annotated[str, typer.Option(help="Calling-Station-Id to send.")] = "",
-    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds to wait for the reply.")] = 6.0,
+    calling_station_id: Annotated[
+        str, typer.Option(metavar="TEXT", help="Calling-Station-Id to send.")
+    ] = "",
+    timeout: Annotated[
+        float, typer.Option(metavar="SECONDS", min=0.1, help="How long to wait for the reply.")
+    ] = 6.0,
     as_json: JsonOption = False,
 ) -> None:
     """Send a login to a running server and show the reply. Exit code 1 for a reject."""
     in_force = settings(ctx)
     address = server_address(server, in_force)
     if secret_file is None:
-        secret = client_for(address, client, in_force).secret.get_secret_value()
+        played = client_for(address, client, in_force)
+        secret = played.secret.get_secret_value().encode()
+        prompt, charset = _prompt(played), played.password_charsets[0]
     else:
-        secret = read_secret("Shared secret", secret_file)
-    typed = read_secret("Password followed by the code", password_file)
+        secret = read_secret("Shared secret", secret_file).encode()
+        prompt, charset = "Password and code, as typed at the VPN", "utf-8"
     attributes = {"User-Name": user, "NAS-Identifier": "radius-mfa test"}
     if calling_station_id:
         attributes["Calling-Station-Id"] = calling_station_id
-    request = ClientRequest(secret.encode(), Code.ACCESS_REQUEST, attributes, typed.encode())
-    reply = exchange(request, address, timeout)
+    for name, value in attributes.items():
+        _check_text(name, value)
+    typed = _octets(read_secret(prompt, password_file), charset)
+    reply = exchange(
+        ClientRequest(secret, Code.ACCESS_REQUEST, attributes, typed), address, timeout
+    )
     print_reply(reply, as_json=as_json)
     sys.exit(ExitCode.DONE if reply.code is Code.ACCESS_ACCEPT else ExitCode.REFUSED)
+
+
+def _check_text(name: str, value: str) -> None:
+    try:
+        octets = value.encode()
+    except UnicodeEncodeError:
+        raise Refused(f"{name} is not UTF-8 text") from None
+    if not 1 <= len(octets) <= MAX_ATTRIBUTE_OCTETS:
+        raise Refused(f"{name} must have 1 to {MAX_ATTRIBUTE_OCTETS} octets")
+
+
+def _prompt(client: ClientSettings) -> str:
+    """Return what users of *client* are to type."""
+    words = (
+        ["password", "code"] if client.code_position is CodePosition.END else ["code", "password"]
+    )
+    between = f" {client.separator!r} " if client.separator else " followed by the "
+    return (words[0] + between + words[1]).capitalize()
+
+
+def _octets(typed: str, charset: str) -> bytes:
+    """Return what goes into User-Password, as the client's gateway would send it."""
+    try:
+        octets = typed.encode(charset)
+    except UnicodeEncodeError:
+        raise Refused(
+            f"the password does not fit into {charset}", "see password_charsets of the client"
+        ) from None
+    if len(octets) > MAX_TYPED_OCTETS:
+        raise Refused(
+            f"password and code are {len(octets)} octets long: RADIUS carries {MAX_TYPED_OCTETS}"
+        )
+    return octets
 
 
 def print_reply(reply: Reply, *, as_json: bool = False) -> None:
@@ -54,8 +117,7 @@ def print_reply(reply: Reply, *, as_json: bool = False) -> None:
     if as_json:
         print_json({"code": reply.code.label, "attributes": dict(reply.attributes)})
         return
-    color = "green" if reply.code is Code.ACCESS_ACCEPT else "red"
-    output.print(f"[{color}]{reply.code.label}[/{color}]")
+    output.print(reply.code.label, style="green" if reply.code is Code.ACCESS_ACCEPT else "red")
     for name, values in reply.attributes:
         for value in values:
-            output.print(f"  {name} = {value}", markup=False)
+            output.print(f"  {name} = {printable(value)}")

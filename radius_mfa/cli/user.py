@@ -1,5 +1,6 @@
 """``radius-mfa user``: users of the local directory, and what locks or suspends anyone."""
 
+import shlex
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,8 +14,10 @@ from radius_mfa.cli.common import (
     JsonOption,
     PasswordFileOption,
     UserArgument,
+    asks_on_terminal,
     canonical,
     output,
+    print_fields,
     print_json,
     print_table,
     read_secret,
@@ -22,20 +25,22 @@ from radius_mfa.cli.common import (
     with_stores,
 )
 from radius_mfa.errors import Refused
-from radius_mfa.policy.lockout import UNTIL_UNLOCKED, later_lock
+from radius_mfa.policy.lockout import UNTIL_UNLOCKED
 from radius_mfa.stores.attempts import Locks
 from radius_mfa.stores.enrolments import UserOnRecord
 
-app = typer.Typer(help="Users: add, list, unlock, suspend.", no_args_is_help=True)
+app = typer.Typer(help="Users: add, list, unlock, suspend, delete.", no_args_is_help=True)
 
 
 @app.command()
 def add(ctx: typer.Context, user: UserArgument, password_file: PasswordFileOption = None) -> None:
     """Add a user with a password in the local directory."""
     name = canonical(ctx, user)
+    if asks_on_terminal(password_file):
+        with_stores(ctx, lambda stores: _refuse_known(stores, name))
     password = _new_password(password_file)
     with_stores(ctx, lambda stores: stores.directory.add(name, password))
-    output.print(f"Added {name}. Next: radius-mfa device add {name}")
+    output.print(f"Added {name}. Next: radius-mfa device add {shlex.quote(name)}")
 
 
 @app.command()
@@ -44,6 +49,8 @@ def passwd(
 ) -> None:
     """Set a user's password."""
     name = canonical(ctx, user)
+    if asks_on_terminal(password_file):
+        with_stores(ctx, lambda stores: stores.enrolments.user(name))
     password = _new_password(password_file)
     with_stores(ctx, lambda stores: stores.directory.set_password(name, password))
     output.print(f"The new password of {name} holds from now on.")
@@ -61,9 +68,7 @@ def list_users(ctx: typer.Context, as_json: JsonOption = False) -> None:
     if as_json:
         print_json(users)
         return
-    rows = [
-        (user["name"], user["state"], len(user["devices"]), user["created_at"]) for user in users
-    ]
+    rows = [(user["name"], _state_line(user), _devices(user), user["created_at"]) for user in users]
     print_table(
         ("USER", "STATE", "DEVICES", "CREATED"), rows, "No users yet: radius-mfa user add NAME"
     )
@@ -82,13 +87,16 @@ def show(ctx: typer.Context, user: UserArgument, as_json: JsonOption = False) ->
     if as_json:
         print_json(summary)
         return
-    for label in ("name", "state", "created_at", "password_changed_at", "consecutive_failures"):
-        output.print(f"{label.replace('_', ' ') + ':':<22}{shown(summary[label])}", markup=False)
-    for device in summary["devices"]:
-        state = "confirmed" if device["confirmed_at"] else "waiting for its first code"
-        output.print(f"{'device:':<22}{device['name']} ({state})", markup=False)
-    for source in summary["sources"]:
-        output.print(f"{'failures from:':<22}{_source_line(source)}", markup=False)
+    fields: list[tuple[str, object]] = [
+        ("user", summary["name"]),
+        ("state", _state_line(summary)),
+        ("created", summary["created_at"]),
+        ("password changed", summary["password_changed_at"]),
+        ("failures in a row", summary["consecutive_failures"]),
+    ]
+    fields += [("device", _device_line(device)) for device in summary["devices"]]
+    fields += [("failing from", _source_line(source)) for source in summary["sources"]]
+    print_fields(fields)
 
 
 @app.command()
@@ -96,7 +104,7 @@ def suspend(ctx: typer.Context, user: UserArgument) -> None:
     """Refuse every login of a user from now on."""
     name = canonical(ctx, user)
     with_stores(ctx, lambda stores: stores.enrolments.suspend(name, suspended=True))
-    output.print(f"{name} is suspended. To undo: radius-mfa user resume {name}")
+    output.print(f"{name} is suspended. To undo: radius-mfa user resume {shlex.quote(name)}")
 
 
 @app.command()
@@ -128,15 +136,29 @@ def delete(
 ) -> None:
     """Delete a user with password and devices."""
     name = canonical(ctx, user)
-    if not yes and not typer.confirm(f"Delete {name} with password and devices?"):
-        raise Refused("nothing was deleted")
+    if not yes:
+        with_stores(ctx, lambda stores: stores.enrolments.user(name))
+        if not typer.confirm(f"Delete {name} with password and devices?"):
+            raise Refused("nothing was deleted")
 
     async def work(stores: Stores) -> None:
         await stores.enrolments.delete_user(name)
-        await stores.attempts.unlock(name)
+        await stores.attempts.forget(name)
 
     with_stores(ctx, work)
     output.print(f"{name} is deleted.")
+
+
+async def _refuse_known(stores: Stores, name: str) -> None:
+    """Spare whoever types two passwords for a user who exists."""
+    try:
+        await stores.enrolments.user(name)
+    except Refused:
+        return
+    raise Refused(
+        f"the user {name} exists already",
+        f"to set a new password: radius-mfa user passwd {shlex.quote(name)}",
+    )
 
 
 def _new_password(file: Path | None) -> str:
@@ -156,35 +178,53 @@ def _summary(user: UserOnRecord, locks: Locks) -> dict[str, Any]:
         }
         for source, tally in sorted(locks.sources.items())
     ]
-    ends = [locks.user.lock_end(now), *(t.lock_end(now) for t in locks.sources.values())]
-    lock = 0
-    for end in ends:
-        lock = later_lock(lock, end)
+    everywhere = _moment(locks.user.lock_end(now))
+    somewhere = any(source["locked_until"] for source in sources)
     return {
         **asdict(user),
-        "state": _state(user, locks.user.lock_end(now), lock),
+        "state": _state(user, everywhere=everywhere is not None, somewhere=somewhere),
+        "locked_until": everywhere,
         "consecutive_failures": locks.consecutive,
         "sources": sources,
     }
 
 
-def _state(user: UserOnRecord, everywhere: int, somewhere: int) -> str:
+def _devices(user: dict[str, Any]) -> str:
+    waiting = sum(device["confirmed_at"] is None for device in user["devices"])
+    counted = len(user["devices"]) - waiting
+    return f"{counted}, {waiting} unconfirmed" if waiting else str(counted)
+
+
+def _device_line(device: dict[str, Any]) -> str:
+    if device["confirmed_at"] is None:
+        return f"{device['name']}, waiting for its first code"
+    return f"{device['name']}, since {shown(device['confirmed_at'])}"
+
+
+def _state(user: UserOnRecord, *, everywhere: bool, somewhere: bool) -> str:
     if user.suspended_at:
         return "suspended"
     if everywhere:
-        return f"locked until {_moment(everywhere)}"
-    return "locked from some sources" if somewhere else "active"
+        return "locked"
+    return "partly locked" if somewhere else "active"
 
 
-def _moment(milliseconds: int) -> str | None:
+def _state_line(user: dict[str, Any]) -> str:
+    if user["state"] == "locked":
+        return f"locked until {shown(user['locked_until'])}"
+    return str(user["state"])
+
+
+def _moment(milliseconds: int) -> datetime | str | None:
     if not milliseconds:
         return None
     if milliseconds == UNTIL_UNLOCKED:
-        return "unlocked by an admin"
-    return datetime.fromtimestamp(milliseconds / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+        return "an admin unlocks"
+    return datetime.fromtimestamp(milliseconds // 1000, UTC)
 
 
 def _source_line(source: dict[str, Any]) -> str:
     client, _, station = source["source"].partition("|")
-    text = f"{client} {station or '(no Calling-Station-Id)'}: {source['failures']} counted"
-    return f"{text}, locked until {source['locked_until']}" if source["locked_until"] else text
+    place = f"{client} {station or '(no Calling-Station-Id)'}"
+    until = source["locked_until"]
+    return f"{place}, locked until {shown(until)}" if until else f"{place}: {source['failures']}"

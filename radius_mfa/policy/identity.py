@@ -14,7 +14,9 @@ IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _UNFIT_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 _STATION_WITH_PORT = re.compile(r"\A\[?(?P<address>[0-9A-Fa-f:.]+?)\]?(?:\[\d+\]|:\d+)?\Z")
-_MAC_ADDRESS = re.compile(r"\A(?:[0-9A-Fa-f]{2}[-:.]?){5}[0-9A-Fa-f]{2}\Z")
+_MAC_ADDRESS = re.compile(  # one separator throughout: 10.10.10.10:1000 is none
+    r"\A[0-9A-Fa-f]{2}(?P<separator>[-:.]?)(?:[0-9A-Fa-f]{2}(?P=separator)){4}[0-9A-Fa-f]{2}\Z"
+)
 _CISCO_MAC_ADDRESS = re.compile(r"\A(?:[0-9A-Fa-f]{4}\.){2}[0-9A-Fa-f]{4}\Z")
 
 

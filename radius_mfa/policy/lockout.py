@@ -59,7 +59,8 @@ class Tally:
     def after_failure(self, now: int, limit: int, policy: LockoutPolicy) -> "Tally":
         """Return the tally with one more failure at *now*, locked where that reaches *limit*."""
         kept = self.remembered(now, policy)
-        window_open = kept.failures > 0 and kept.since <= now < kept.since + policy.window_ms
+        # Also before *since*: clocks differ, and a slow login is settled after a quick one.
+        window_open = kept.failures > 0 and now < kept.since + policy.window_ms
         failures = kept.failures + 1 if window_open else 1
         since = kept.since if window_open else now
         if limit == 0 or failures < limit:

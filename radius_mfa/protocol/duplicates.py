@@ -4,7 +4,7 @@ One entry for each (source address, source port, Identifier, local address); the
 Authenticator tells a retransmission from a new request. Checklist D01 to D05, D10.
 """
 
-from collections import deque
+from collections import OrderedDict
 from dataclasses import dataclass, field
 
 from radius_mfa.errors import DuplicateInFlight, Overloaded
@@ -36,7 +36,7 @@ class DuplicateCache:
         self._seconds = reply_cache_seconds
         self._max_entries = max_entries
         self._entries: dict[Source, Entry] = {}
-        self._answered: deque[tuple[float, Source, Entry]] = deque()
+        self._expiry_of_answered: OrderedDict[Source, float] = OrderedDict()  # soonest first
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -57,6 +57,7 @@ class DuplicateCache:
             return entry
         if entry is None and len(self._entries) >= self._max_entries:
             self._make_room()
+        self._expiry_of_answered.pop(source, None)
         fresh = self._entries[source] = Entry(authenticator)
         return fresh
 
@@ -65,24 +66,24 @@ class DuplicateCache:
         if self._entries.get(source) is not entry:
             return False
         entry.reply = reply
-        self._answered.append((now + self._seconds, source, entry))
+        self._expiry_of_answered[source] = now + self._seconds
         return True
 
     def abandon(self, source: Source, entry: Entry) -> None:
         """Forget a request that gets no reply, so that its retransmission is a fresh try."""
         if self._entries.get(source) is entry:
             del self._entries[source]
+            self._expiry_of_answered.pop(source, None)
 
     def _forget_expired(self, now: float) -> None:
-        while self._answered and self._answered[0][0] <= now:
+        while self._expiry_of_answered and next(iter(self._expiry_of_answered.values())) <= now:
             self._forget_oldest()
 
     def _make_room(self) -> None:
-        while self._answered and len(self._entries) >= self._max_entries:
-            self._forget_oldest()
-        if len(self._entries) >= self._max_entries:
+        if not self._expiry_of_answered:
             raise Overloaded(f"{self._max_entries} requests are in flight")
+        self._forget_oldest()
 
     def _forget_oldest(self) -> None:
-        _, source, entry = self._answered.popleft()
-        self.abandon(source, entry)
+        source, _ = self._expiry_of_answered.popitem(last=False)
+        del self._entries[source]

@@ -18,6 +18,8 @@ Attributes = Mapping[int, Sequence[bytes]]
 
 NO_ATTRIBUTES: Attributes = MappingProxyType({})
 
+MAX_VALUE_OCTETS = 253  # RFC 2865 section 5
+
 CODE_OF_DECISION = {Accept: Code.ACCESS_ACCEPT, Reject: Code.ACCESS_REJECT}
 
 
@@ -29,9 +31,18 @@ def decision_reply(
     A reject holds the one fixed *reject_message* whatever its reason (rule 7).
     """
     attributes = NO_ATTRIBUTES
-    if isinstance(decision, Reject) and reject_message:
-        attributes = {Attribute.REPLY_MESSAGE: [reject_message.encode()]}
+    if isinstance(decision, Reject):
+        attributes = {Attribute.REPLY_MESSAGE: text_values(reject_message)}
     return signed_reply(request, shared_secret, CODE_OF_DECISION[type(decision)], attributes)
+
+
+def text_values(text: str) -> list[bytes]:
+    """Return *text* as values that fit an attribute each, no character cut in two (T09)."""
+    octets, values = text.encode(), list[bytes]()
+    while octets:
+        values.append(octets[:MAX_VALUE_OCTETS].decode("utf-8", "ignore").encode())
+        octets = octets[len(values[-1]) :]
+    return values
 
 
 def signed_reply(

@@ -9,6 +9,8 @@ INTERVAL_SECONDS = 10.0
 
 MAX_SUBJECTS = 1024
 
+MANY_SOURCES = "(many sources)"
+
 _CURES = {
     "unknown_nas": "add it: radius-mfa client add NAME ADDRESS",
     "bad_message_authenticator": "compare the shared secret on both sides",
@@ -30,29 +32,36 @@ class DiscardLog:
     def __init__(self) -> None:
         self._next_line: dict[tuple[str, str], float] = {}
         self._suppressed: dict[tuple[str, str], int] = {}
+        self._next_sweep = 0.0
 
     def write(self, discard: Discard, source: str, now: float) -> None:
         """Write *discard* of a packet from *source*, unless a line like it is recent."""
-        subject = (discard.reason, source)
         if discard.reason in _QUIET:
             log.debug("packet.discarded", reason=discard.reason, source=source)
             return
+        subject = self._subject(discard.reason, source, now)
         if now < self._next_line.get(subject, 0.0):
             self._suppressed[subject] = self._suppressed.get(subject, 0) + 1
-            return
-        if len(self._next_line) >= MAX_SUBJECTS:
-            self._forget_past(now)
-        if len(self._next_line) >= MAX_SUBJECTS:
             return
         self._next_line[subject] = now + INTERVAL_SECONDS
         log.warning(
             "packet.discarded",
             reason=discard.reason,
-            source=source,
+            source=subject[1],
             detail=str(discard),
             hint=_CURES.get(discard.reason, ""),
             suppressed=self._suppressed.pop(subject, 0),
         )
+
+    def _subject(self, reason: str, source: str, now: float) -> tuple[str, str]:
+        """Return what the line is about: beyond MAX_SUBJECTS, all sources together."""
+        subject = (reason, source)
+        if subject in self._next_line or len(self._next_line) < MAX_SUBJECTS:
+            return subject
+        if now >= self._next_sweep:
+            self._next_sweep = now + 1.0  # a flood must not pay a sweep for every packet
+            self._forget_past(now)
+        return subject if len(self._next_line) < MAX_SUBJECTS else (reason, MANY_SOURCES)
 
     def _forget_past(self, now: float) -> None:
         for subject in [s for s, at in self._next_line.items() if at <= now]:

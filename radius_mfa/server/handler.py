@@ -6,28 +6,26 @@ Decides nothing by itself: the packet's fate is ``protocol``'s, the login's is
 
 import asyncio
 import random
-import secrets
 import time
-import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import structlog
 
-from radius_mfa.authentication.login import Attempt, Login, Outcome, Timing
+from radius_mfa.authentication.login import Attempt, Login, Outcome
 from radius_mfa.errors import (
     BackendUnavailable,
     Overloaded,
     StatusServerRefused,
 )
-from radius_mfa.policy.decision import Accept, Decision, Reject, RejectReason
+from radius_mfa.policy.decision import Reject, RejectReason
 from radius_mfa.protocol import message_authenticator, wire
 from radius_mfa.protocol.access_request import AccessRequest, access_request
 from radius_mfa.protocol.duplicates import DuplicateCache, Entry, Source
 from radius_mfa.protocol.nas import Nas, NasTable
 from radius_mfa.protocol.reply import decision_reply, signed_reply
 from radius_mfa.protocol.wire import Code, Packet
+from radius_mfa.server.login_log import LoginRecord
 from radius_mfa.server.metrics import Metrics
 
 log = structlog.get_logger()
@@ -68,7 +66,8 @@ class Handler:
         self._duplicates = DuplicateCache() if duplicates is None else duplicates
         self._metrics = Metrics() if metrics is None else metrics
         self._backends_up = backends_up
-        self._in_flight = 0
+        self.in_flight = 0
+        self._metrics.in_flight.set_function(lambda: self.in_flight)
 
     async def answer(
         self, octets: bytes, peer: Address, local: Address, now: float
@@ -114,65 +113,53 @@ class Handler:
         arrived: float,
     ) -> bytes | None:
         request = access_request(packet, nas)
-        record = _LogRecord(nas, request, source, arrived)
-        with self._in_flight_mark():
-            decision = await self._decided(packet, nas, request, record, now)
-        if decision is None:
+        record = LoginRecord(nas, request, source, arrived)
+        outcome = await self._outcome(packet, nas, request, record, now)
+        if outcome is None:
             return None
+        decision = outcome.decision
         reply = decision_reply(packet, nas.shared_secret, decision, self._policy.reject_message)
         if isinstance(decision, Reject):
             await self._reject_delay(arrived)
         may_be_sent = self._duplicates.finish(source, entry, reply, time.monotonic())
-        record.write(decision, entry.duplicates, superseded=not may_be_sent)
-        self._metrics.logins.labels(
-            nas.name,
-            "accept" if isinstance(decision, Accept) else "reject",
-            decision.reason if isinstance(decision, Reject) else "",
-        ).inc()
+        record.answered(outcome, entry.duplicates, superseded=not may_be_sent)
+        self._metrics.count_login(nas.name, decision)
         return reply if may_be_sent else None
 
-    @contextmanager
-    def _in_flight_mark(self) -> Iterator[None]:
-        if self._in_flight >= self._policy.max_requests_in_flight:
-            raise Overloaded(f"{self._in_flight} requests are in flight")
-        self._in_flight += 1
-        self._metrics.in_flight.set(self._in_flight)
-        try:
-            yield
-        finally:
-            self._in_flight -= 1
-            self._metrics.in_flight.set(self._in_flight)
-
-    async def _decided(
-        self, packet: Packet, nas: Nas, request: AccessRequest, record: "_LogRecord", now: float
-    ) -> Decision | None:
-        """Return the decision, or None where a backend has none and the NAS shall get no reply."""
+    async def _outcome(
+        self, packet: Packet, nas: Nas, request: AccessRequest, record: LoginRecord, now: float
+    ) -> Outcome | None:
+        """Return the outcome, or None where a backend has none and the NAS shall get no reply."""
         attempt = _attempt(packet, nas, request, record.source)
+        if self.in_flight >= self._policy.max_requests_in_flight:
+            raise Overloaded(f"{self.in_flight} requests are in flight")
+        self.in_flight += 1
         try:
             async with asyncio.timeout(self._policy.login_deadline_seconds):
-                outcome = await self._login.decide(attempt, now, record.timing)
+                outcome = await self._login.decide(attempt, now, record.trace)
         except (BackendUnavailable, TimeoutError) as error:
             return self._without_backend(nas, record, error)
         except Exception as error:  # noqa: BLE001 - rule 4: whatever it is, it is no Accept
-            record.write_failure(error)
+            record.failed(error)
             return None
-        record.outcome = outcome
-        self._metrics.login_seconds.observe(time.monotonic() - record.arrived)
+        finally:
+            self.in_flight -= 1
+        self._metrics.login_seconds.observe(record.decided())
         if outcome.locked_until:
             self._metrics.locks.labels(nas.name).inc()
-        return outcome.decision
+        return outcome
 
     def _without_backend(
-        self, nas: Nas, record: "_LogRecord", error: BackendUnavailable | TimeoutError
-    ) -> Decision | None:
+        self, nas: Nas, record: LoginRecord, error: BackendUnavailable | TimeoutError
+    ) -> Outcome | None:
+        record.decided()
         if isinstance(error, TimeoutError):
             error = BackendUnavailable("deadline", "radius.login_deadline_seconds is over")
         self._metrics.unanswered.labels(nas.name, error.backend).inc()
         if nas.reject_on_backend_failure:
             hint = f"{error.backend}: {error.cause}"
-            record.outcome = Outcome(Reject(RejectReason.BACKEND_UNAVAILABLE, hint))
-            return record.outcome.decision
-        record.write_unanswered(error)
+            return Outcome(Reject(RejectReason.BACKEND_UNAVAILABLE, hint))
+        record.unanswered(error)
         return None
 
     async def _reject_delay(self, arrived: float) -> None:
@@ -193,65 +180,3 @@ def _attempt(packet: Packet, nas: Nas, request: AccessRequest, source: Source) -
         session_id=request.acct_session_id,
         failover_grace_seconds=nas.failover_grace_seconds,
     )
-
-
-class _LogRecord:
-    """Collects what the one line of a finished login says."""
-
-    def __init__(self, nas: Nas, request: AccessRequest, source: Source, arrived: float) -> None:
-        self.source = source
-        self.arrived = arrived
-        self.timing = Timing()
-        self.outcome = Outcome(Reject(RejectReason.BACKEND_UNAVAILABLE))
-        self._request = request
-        self._log = log.bind(
-            request_id=secrets.token_hex(6),
-            nas=nas.name,
-            user=request.user_name if request.user_name is not None else "(undecodable)",
-            source=f"{source[0]}:{source[1]}",
-            station=request.calling_station_id,
-            nas_identifier=request.nas_identifier,
-            identifier=source[2],
-        )
-
-    def write(self, decision: Decision, duplicates: int, *, superseded: bool) -> None:
-        """Write the line of an answered login, and one for a lock that it closed."""
-        fields = {"canonical_user": self.outcome.user, **self._times(), "duplicates": duplicates}
-        if self.outcome.shared:
-            fields["verdict"] = "shared with an earlier packet of the same login"
-        if superseded:
-            fields["sent"] = "no: the NAS has reused the identifier"
-        if isinstance(decision, Accept):
-            self._log.info("login.accepted", method=decision.method, **fields)
-        else:
-            method, reason = str(self._request.method), str(decision.reason)
-            self._log.info(
-                "login.rejected", method=method, reason=reason, hint=decision.hint, **fields
-            )
-        if self.outcome.locked_until:
-            self._log.warning("user.locked", canonical_user=self.outcome.user)
-
-    def write_unanswered(self, error: BackendUnavailable) -> None:
-        """Write the line of a login that no backend could decide."""
-        self._log.error(
-            "login.unanswered", backend=error.backend, cause=error.cause, **self._times()
-        )
-
-    def write_failure(self, error: Exception) -> None:
-        """Write where an unforeseen fault was, and nothing of what it says (checklist L02)."""
-        frames = traceback.extract_tb(error.__traceback__)
-        self._log.error(
-            "login.failed",
-            error=type(error).__name__,
-            at=" < ".join(f"{f.name}:{f.lineno}" for f in reversed(frames[-4:])),
-            hint="a fault of radius-mfa: please report this line",
-            **self._times(),
-        )
-
-    def _times(self) -> dict[str, float]:
-        return {
-            "duration_ms": round((time.monotonic() - self.arrived) * 1000, 1),
-            "redis_ms": round(self.timing.redis_ms, 1),
-            "database_ms": round(self.timing.database_ms, 1),
-            "directory_ms": round(self.timing.directory_ms, 1),
-        }

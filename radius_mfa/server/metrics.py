@@ -2,6 +2,8 @@
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from radius_mfa.policy.decision import Decision, Reject, RejectReason
+
 
 class Metrics:
     """The metrics of one process, in a registry of their own."""
@@ -61,3 +63,14 @@ class Metrics:
             ["backend"],
             registry=self.registry,
         )
+        self._of_logins: dict[tuple[str, RejectReason | None], Counter] = {}
+
+    def count_login(self, client: str, decision: Decision) -> None:
+        """Count an answered login; a child of the counter is looked up once, which is slow."""
+        reason = decision.reason if isinstance(decision, Reject) else None
+        counter = self._of_logins.get((client, reason))
+        if counter is None:
+            result = "accept" if reason is None else "reject"
+            counter = self.logins.labels(client, result, reason or "")
+            self._of_logins[client, reason] = counter
+        counter.inc()

@@ -17,6 +17,7 @@ import structlog
 from radius_mfa.errors import ConfigurationError, Discard
 from radius_mfa.protocol.wire import MAX_PACKET_OCTETS
 from radius_mfa.server.discards import DiscardLog
+from radius_mfa.server.faults import fault
 from radius_mfa.server.metrics import Metrics
 from radius_mfa.tasks import TaskSet
 
@@ -33,6 +34,10 @@ _PKTINFO4 = struct.Struct("=I4s4s")  # struct in_pktinfo: interface, local addre
 _PKTINFO6 = struct.Struct("=16sI")  # struct in6_pktinfo: destination, interface
 _MAX_DATAGRAM = MAX_PACKET_OCTETS + 4096  # room to see that a packet is too long, or padded
 _ANCILLARY_OCTETS = 128
+
+
+class PortInUseError(ConfigurationError):
+    """Another process has the port."""
 
 
 class UdpListener:
@@ -108,12 +113,16 @@ class UdpListener:
         ancillary: Sequence[tuple[int, int, bytes]],
         now: float,
     ) -> None:
-        local = (_destination(ancillary) or self.local[0], self.local[1])
+        local = (_unmapped(_destination(ancillary) or self.local[0]), self.local[1])
+        source = _unmapped(peer[0])
         try:
-            reply = await self._answer(octets, (peer[0], peer[1]), local, now)
+            reply = await self._answer(octets, (source, peer[1]), local, now)
         except Discard as discard:
             self._metrics.discards.labels(discard.reason).inc()
-            self._discard_log.write(discard, peer[0], time.monotonic())
+            self._discard_log.write(discard, source, time.monotonic())
+            return
+        except Exception as error:  # noqa: BLE001 - rule 4: silence, and no word of the packet
+            log.error("packet.failed", source=source, **fault(error))  # noqa: TRY400 - quotes it
             return
         if reply is not None:
             self._send(reply, peer, ancillary)
@@ -132,7 +141,10 @@ class UdpListener:
 def _bound(
     family: socket.AddressFamily, endpoint: tuple[str, int], *, dual_stack: bool
 ) -> socket.socket:
-    opened = socket.socket(family, socket.SOCK_DGRAM)
+    try:
+        opened = socket.socket(family, socket.SOCK_DGRAM)
+    except OSError as error:  # a kernel without IPv6
+        raise _not_bound(endpoint, error) from None
     try:
         if family == socket.AF_INET6:
             opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(not dual_stack))
@@ -146,7 +158,7 @@ def _bound(
 def _not_bound(endpoint: tuple[str, int], error: OSError) -> ConfigurationError:
     where = f"UDP port {endpoint[1]} on {endpoint[0]}"
     if error.errno == errno.EADDRINUSE:
-        return ConfigurationError(
+        return PortInUseError(
             f"{where} is in use",
             f"another RADIUS server runs (ss -lunp 'sport = :{endpoint[1]}' names it): "
             "stop it, or change radius.listen",
@@ -171,6 +183,11 @@ def _raise_buffer(opened: socket.socket, wanted: int) -> None:
             receive_buffer_bytes=got,
             hint=f"bursts may lose packets: sysctl net.core.rmem_max={wanted}",
         )
+
+
+def _unmapped(address: str) -> str:
+    """Return the IPv4 address that a dual-stack socket shows as an IPv6 one."""
+    return address.removeprefix("::ffff:") if "." in address else address
 
 
 def _destination(ancillary: Sequence[tuple[int, int, bytes]]) -> str | None:

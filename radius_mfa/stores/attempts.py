@@ -5,6 +5,7 @@ script touches one slot of a Redis Cluster. The tag is one of 256 rather than th
 that the epoch, which tells whether Redis still has its memory, can stand in the same slot.
 """
 
+import asyncio
 import hashlib
 import secrets
 from collections.abc import Callable, Sequence
@@ -13,9 +14,10 @@ from typing import Any
 
 import structlog
 
+from radius_mfa import tasks
 from radius_mfa.errors import BackendUnavailable
 from radius_mfa.policy.access import Enrolment
-from radius_mfa.policy.decision import Accept, Decision, Reject, RejectReason
+from radius_mfa.policy.decision import FACTOR_AT_FAULT, Accept, Decision, Reject, RejectReason
 from radius_mfa.policy.lockout import (
     MAX_CONSECUTIVE_FAILURES,
     SAME_VALUE_MS,
@@ -34,7 +36,13 @@ GENERATION_MS = 3_600_000
 BARRIER_MS = 15_000
 """How long nothing is cached around a change of a user: longer than the change takes."""
 
+UNKNOWN_USER_MS = 60_000
+"""How long it is cached that nobody has a name: anyone can make up names until Redis is full."""
+
 ALIVE_MS = 60_000
+
+MAX_NOTICES = 2
+"""How often one load may find Redis without memory: a look under way may have come too early."""
 
 _TAGS = [f"{number:02x}" for number in range(256)]
 
@@ -66,6 +74,7 @@ class RedisAttempts:
         self._encode = encode
         self._prefix = key_prefix
         self._enrolment_cache_ms = enrolment_cache_seconds * 1000
+        self._noticing: asyncio.Task[None] | None = None
         self._thresholds = (
             SAME_VALUE_MS,
             lockout.failures_by_source,
@@ -80,13 +89,12 @@ class RedisAttempts:
         self, subject: Subject, verdict_keys: Sequence[VerdictKey], now: float
     ) -> Loaded:
         """Return what is known of *subject*; a Redis without memory is given an epoch first."""
-        reply = await self._load(subject, verdict_keys)
-        if reply[0] is None:
-            await self.notice_lost_memory(now)
+        for _ in range(1 + MAX_NOTICES):
             reply = await self._load(subject, verdict_keys)
-        if reply[0] is None:
-            raise BackendUnavailable("redis", "keys vanish: is maxmemory-policy noeviction?")
-        return self._loaded(subject, reply, int(now * 1000))
+            if reply[0] is not None:
+                return self._loaded(subject, reply, int(now * 1000))
+            await self.notice_lost_memory(now)
+        raise BackendUnavailable("redis", "keys vanish: is maxmemory-policy noeviction?")
 
     async def _load(self, subject: Subject, verdict_keys: Sequence[VerdictKey]) -> list[Any]:
         user = subject.user
@@ -118,10 +126,13 @@ class RedisAttempts:
 
     async def remember(self, user: str, enrolment: Enrolment, loaded: Loaded) -> None:
         """Cache *enrolment*, unless the user was changed since *loaded*."""
+        lifetime = self._enrolment_cache_ms
+        if not enrolment.known:
+            lifetime = min(lifetime, UNKNOWN_USER_MS)
         await self._scripts.run(
             "remember",
-            self._keys(user, "generation", "barrier", "enrolment"),
-            [loaded.generation, self._encode(user, enrolment), self._enrolment_cache_ms],
+            [self._epoch_key(user), *self._keys(user, "generation", "barrier", "enrolment")],
+            [loaded.epoch, loaded.generation, self._encode(user, enrolment), lifetime],
         )
 
     async def settle(
@@ -150,6 +161,7 @@ class RedisAttempts:
             _encoded(settlement.decision),
             _encoded(Reject(RejectReason.CODE_REPLAYED)),
             _encoded(Reject(RejectReason.ACCOUNT_LOCKED)),
+            int(_wrong_factor(settlement)),
             int(settlement.counted),
             *self._thresholds,
             *(key.ttl_ms for key in verdict_keys),
@@ -176,6 +188,11 @@ class RedisAttempts:
 
     async def notice_lost_memory(self, now: float) -> None:
         """Refuse codes from before *now* wherever Redis has no memory of them (rule 10)."""
+        if self._noticing is None or self._noticing.done():
+            self._noticing = tasks.spawn(self._notice_lost_memory(now))
+        await asyncio.shield(self._noticing)  # every login in flight notices: one look for all
+
+    async def _notice_lost_memory(self, now: float) -> None:
         epochs = [f"{self._prefix}{{{tag}}}:epoch" for tag in _TAGS]
         if await self._scripts.guarded(self._scripts.redis.exists(*epochs)) == len(epochs):
             return
@@ -246,6 +263,17 @@ def _tally(text: bytes | None) -> tuple[Tally, int]:
     """Return the tally that the scripts keep as text, and the consecutive failures in it."""
     failures, since, locks, until, consecutive = map(int, (text or b"0 0 0 0 0").split())
     return Tally(failures, since, locks, until), consecutive
+
+
+def _wrong_factor(settlement: Settlement) -> bool:
+    """Return whether a reject, also one that the settlement finds, is a failure of the user.
+
+    That counts towards MAX_CONSECUTIVE_FAILURES, whether or not the limits count it.
+    """
+    decision = settlement.decision
+    if isinstance(decision, Reject):
+        return decision.reason in FACTOR_AT_FAULT
+    return settlement.match is not None  # whose time step may be used
 
 
 def _encoded(decision: Decision) -> str:

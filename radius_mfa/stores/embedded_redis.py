@@ -2,7 +2,8 @@
 
 It listens on a Unix socket in the data folder only, writes every change to an append-only file,
 is started again when it dies, and dies with its parent. A lock file keeps a second server off
-the same data folder.
+the same data folder; the child holds the lock too, so that nobody starts beside one that has
+lost its parent and is still ending.
 """
 
 import asyncio
@@ -12,9 +13,11 @@ import importlib.util
 import os
 import shutil
 import signal
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
+from urllib.parse import quote
 
 import structlog
 from redis.asyncio import Redis
@@ -29,7 +32,9 @@ log = structlog.get_logger()
 
 START_SECONDS = 10.0
 STOP_SECONDS = 10.0
+PING_SECONDS = 2.0
 RESTART_WAIT_SECONDS = 0.2
+MAX_RESTART_WAIT_SECONDS = 5.0
 MAX_SOCKET_PATH_OCTETS = 107  # sockaddr_un
 
 _PR_SET_PDEATHSIG = 1
@@ -69,7 +74,7 @@ class EmbeddedRedis:
     @property
     def url(self) -> str:
         """The URL under which this process reaches the server."""
-        return f"unix://{self.socket}"
+        return f"unix://{quote(str(self.socket))}"
 
     @property
     def pid(self) -> int | None:
@@ -79,7 +84,8 @@ class EmbeddedRedis:
     async def start(self) -> None:
         """Start the server and wait until it answers.
 
-        Raises ConfigurationError where another server has the folder or none can be started.
+        Raises ConfigurationError where another server has the folder or none is installed,
+        BackendError where it does not start.
         """
         if len(os.fsencode(self.socket)) > MAX_SOCKET_PATH_OCTETS:
             raise ConfigurationError(
@@ -90,6 +96,7 @@ class EmbeddedRedis:
         try:
             await self._start_process(find_server())
         except BaseException:
+            await self._stop_process()
             self._release()
             raise
         self._supervisor = tasks.spawn(self._supervise())
@@ -107,18 +114,29 @@ class EmbeddedRedis:
             self._lock = None
 
     async def _start_process(self, server: str) -> None:
-        self.socket.unlink(missing_ok=True)
-        with (self._folder / "redis.log").open("ab") as output:
-            self._process = await asyncio.create_subprocess_exec(
-                server,
-                *self._options(),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,  # Ctrl-C is the parent's to handle
-                preexec_fn=_dies_with_parent(),
-            )
+        try:
+            self.socket.unlink(missing_ok=True)
+            with self._log_file.open("ab") as output:
+                self._process = await asyncio.create_subprocess_exec(
+                    server,
+                    *self._options(),
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    pass_fds=[] if self._lock is None else [self._lock.fileno()],
+                    start_new_session=True,  # Ctrl-C is the parent's to handle
+                    preexec_fn=_dies_with_parent(),
+                )
+        except (OSError, subprocess.SubprocessError) as error:
+            raise BackendError(
+                f"the embedded Redis did not start: {error}",
+                f"can {server} be run, and {self._log_file} be written?",
+            ) from None
         await self._until_it_answers()
+
+    @property
+    def _log_file(self) -> Path:
+        return self._folder / "redis.log"
 
     def _options(self) -> list[str]:
         settings = {
@@ -136,7 +154,7 @@ class EmbeddedRedis:
 
     async def answers(self) -> bool:
         """Return whether a server, this object's or another process's, answers on the socket."""
-        client = Redis.from_url(self.url, retry=Retry(NoBackoff(), 0))
+        client = Redis.from_url(self.url, socket_timeout=PING_SECONDS, retry=Retry(NoBackoff(), 0))
         try:
             return bool(await client.ping())
         except (RedisError, OSError):
@@ -158,11 +176,12 @@ class EmbeddedRedis:
     def _did_not_start(self, what: str) -> BackendError:
         return BackendError(
             f"the embedded Redis did not start: {what}",
-            f"its own words stand at the end of {self._folder / 'redis.log'}",
+            f"its own words stand at the end of {self._log_file}",
         )
 
     async def _supervise(self) -> None:
         """Start the server again whenever it ends, until this task is cancelled."""
+        wait = RESTART_WAIT_SECONDS
         while True:
             if self._process is not None:
                 code = await self._process.wait()
@@ -170,10 +189,12 @@ class EmbeddedRedis:
             try:
                 await self._start_process(find_server())
                 log.warning("redis.restarted", pid=self.pid)
-            except (BackendError, ConfigurationError, OSError) as error:
-                log.error("redis.not_restarted", error=str(error))  # noqa: TRY400 - no traceback for an operator
+                wait = RESTART_WAIT_SECONDS
+            except (BackendError, ConfigurationError) as error:
+                log.error("redis.not_restarted", error=str(error), hint=error.cure)  # noqa: TRY400 - no traceback for an operator
                 self._process = None
-            await asyncio.sleep(RESTART_WAIT_SECONDS)
+                wait = min(wait * 2, MAX_RESTART_WAIT_SECONDS)
+            await asyncio.sleep(wait)
 
     async def _stop_process(self) -> None:
         process, self._process = self._process, None

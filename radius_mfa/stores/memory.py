@@ -7,8 +7,9 @@ scripts in Redis together, call by call.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from radius_mfa.errors import BackendUnavailable
 from radius_mfa.policy.access import Enrolment
-from radius_mfa.policy.decision import Decision, Reject, RejectReason
+from radius_mfa.policy.decision import FACTOR_AT_FAULT, Decision, Reject, RejectReason
 from radius_mfa.policy.lockout import (
     MAX_CONSECUTIVE_FAILURES,
     SAME_VALUE_MS,
@@ -90,12 +91,16 @@ class MemoryAttempts:
         self,
         subject: Subject,
         settlement: Settlement,
-        loaded: Loaded,  # noqa: ARG002 - nothing comes in between in one process
+        loaded: Loaded,
         verdict_keys: Sequence[VerdictKey],
         now: float,
     ) -> Settled:
         """Make *settlement* final, or return what came before it."""
         user, now_ms = self._user(subject.user), int(now * 1000)
+        if str(user.generation) != loaded.generation:
+            raise BackendUnavailable(
+                "redis", "the user was changed while the login was in progress"
+            )
         earlier = user.verdict(verdict_keys, now_ms)
         if earlier is not None:
             return Settled(earlier, shared=True)
@@ -118,19 +123,21 @@ class MemoryAttempts:
                 user.sources.pop(source, None)
                 return decision, 0
             decision = Reject(RejectReason.CODE_REPLAYED)
-        if not settlement.counted or user.wrong_values.get(settlement.wrong_value, 0) > now:
+        wrong_factor = isinstance(decision, Reject) and decision.reason in FACTOR_AT_FAULT
+        if not wrong_factor or user.wrong_values.get(settlement.wrong_value, 0) > now:
             return decision, 0
         user.wrong_values[settlement.wrong_value] = now + SAME_VALUE_MS
-        self._count(user, source, now)
+        if settlement.counted:
+            self._count(user, source, now)
+        user.consecutive += 1
+        if user.consecutive >= MAX_CONSECUTIVE_FAILURES:
+            tally = user.tally
+            user.tally = Tally(tally.failures, tally.since, tally.locks, UNTIL_UNLOCKED)
         return decision, user.lock_end(source, now)
 
     def _count(self, user: _User, source: str, now: int) -> None:
         policy = self._lockout
-        tally = user.tally.after_failure(now, policy.failures_by_user, policy)
-        user.consecutive += 1
-        if user.consecutive >= MAX_CONSECUTIVE_FAILURES:
-            tally = Tally(tally.failures, tally.since, tally.locks, UNTIL_UNLOCKED)
-        user.tally = tally
+        user.tally = user.tally.after_failure(now, policy.failures_by_user, policy)
         here = user.sources.get(source, Tally())
         user.sources[source] = here.after_failure(now, policy.failures_by_source, policy)
 

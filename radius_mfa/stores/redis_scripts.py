@@ -6,7 +6,7 @@ retried here: a script whose reply was lost may have run, and only the NAS may a
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from importlib import resources
 from typing import Any, Self
 
@@ -67,9 +67,9 @@ class RedisScripts:
         return self
 
     async def __aexit__(self, *_exc: object) -> None:
-        await tasks.stop(*self._senders)
-        for call in self._pending:
-            call.future.cancel()
+        senders, self._senders = self._senders, []
+        await tasks.stop(*senders)
+        _fail(self._pending, _closed())
         await self.redis.aclose()
 
     async def run(self, name: str, keys: Sequence[str], args: Sequence[Argument] = ()) -> Any:  # noqa: ANN401 - a script returns what it likes
@@ -77,6 +77,8 @@ class RedisScripts:
 
         Raises BackendUnavailable where Redis is down, slow, read-only, loading or full.
         """
+        if not self._senders:
+            raise _closed()
         if len(self._pending) >= MAX_PENDING_CALLS:
             raise BackendUnavailable("redis", "too many calls are waiting")
         command = ("EVALSHA", self._digests[name], len(keys), *keys, *args)
@@ -118,12 +120,10 @@ class RedisScripts:
                 for call, reply in zip(unknown, await self._pipelined(unknown), strict=True):
                     call.finish(reply)
         except asyncio.CancelledError:
-            for call in calls:
-                call.future.cancel()
+            _fail(calls, _closed())
             raise
-        except (RedisError, OSError, TimeoutError) as error:
-            for call in calls:
-                call.finish(error)
+        except Exception as error:  # noqa: BLE001 - a sender that ended would leave callers waiting
+            _fail(calls, unavailable(error))
 
     async def _pipelined(self, calls: list["_Call"]) -> list[Any]:
         pipeline = self.redis.pipeline(transaction=False)
@@ -142,12 +142,21 @@ class _Call:
         self.future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
     def finish(self, reply: Any) -> None:  # noqa: ANN401 - a script returns what it likes
-        if self.future.done():
-            return
         if isinstance(reply, Exception):
-            self.future.set_exception(unavailable(reply))
-        else:
+            _fail([self], unavailable(reply))
+        elif not self.future.done():  # the caller may have been cancelled
             self.future.set_result(reply)
+
+
+def _fail(calls: Iterable[_Call], error: BackendUnavailable) -> None:
+    for call in calls:
+        if not call.future.done():
+            # One for each: a traceback grows with every caller that it is raised in.
+            call.future.set_exception(BackendUnavailable(error.backend, error.cause))
+
+
+def _closed() -> BackendUnavailable:
+    return BackendUnavailable("redis", "the connection is closed")
 
 
 def unavailable(error: Exception) -> BackendUnavailable:

@@ -1,14 +1,27 @@
-"""A real Redis server for tests, on a Unix socket."""
+"""A real Redis server for tests, on a Unix socket, and what stands between it and a client."""
 
+import asyncio
+import signal
 import subprocess
 import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import redis as redis_py
 
+from radius_mfa import tasks
+from radius_mfa.policy.access import Enrolment
+from radius_mfa.policy.lockout import LockoutPolicy
+from radius_mfa.stores.attempts import RedisAttempts
 from radius_mfa.stores.embedded_redis import find_server
+from radius_mfa.stores.redis_scripts import RedisScripts, connect, load_scripts
 from tests.support.server import eventually
+
+TIMEOUT_SECONDS = 10.0
+"""So long that a busy machine is not taken for a dead Redis."""
 
 
 class RealRedis:
@@ -17,7 +30,8 @@ class RealRedis:
     def __init__(self, *options: str) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="rmfa-redis-")  # short: a socket's path
         self.folder = Path(self._folder.name)
-        self.url = f"unix://{self.folder / 'redis.sock'}"
+        self.socket = self.folder / "redis.sock"
+        self.url = f"unix://{self.socket}"
         self._options = options
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -38,7 +52,7 @@ class RealRedis:
             self.process = subprocess.Popen(
                 [
                     find_server(),
-                    *("--port", "0", "--unixsocket", str(self.folder / "redis.sock")),
+                    *("--port", "0", "--unixsocket", str(self.socket)),
                     *("--dir", str(self.folder), "--save", "", "--appendonly", "no"),
                     *self._options,
                 ],
@@ -51,15 +65,121 @@ class RealRedis:
         with self.client as client:
             try:
                 return bool(client.ping())
+            except redis_py.AuthenticationError:
+                return True
             except redis_py.RedisError:
                 return False
 
     def stop(self) -> None:
         if self.process is not None:
+            self.go_on()
             self.process.terminate()
             self.process.wait(30)
             self.process = None
 
+    def hang(self) -> None:
+        """Let the server take what it is sent and answer nothing, until ``go_on``."""
+        self._signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        assert self.process is not None
+        self.process.send_signal(number)
+
     def flush(self) -> None:
         with self.client as client:
             client.flushall()
+
+
+@asynccontextmanager
+async def scripts_over(
+    url: str,
+    sources: dict[str, str] | None = None,
+    *,
+    password: str | None = None,
+    timeout_seconds: float = TIMEOUT_SECONDS,
+) -> AsyncIterator[RedisScripts]:
+    """Open the product's scripts, or *sources*, over the Redis at *url*."""
+    redis = connect(url, password=password, timeout_seconds=timeout_seconds)
+    async with RedisScripts(redis, load_scripts() if sources is None else sources) as scripts:
+        yield scripts
+
+
+@asynccontextmanager
+async def attempts_over(
+    url: str, lockout: LockoutPolicy = LockoutPolicy(), **options: Any
+) -> AsyncIterator[RedisAttempts]:
+    """Open the Attempts of one node over the Redis at *url*."""
+    async with scripts_over(url) as scripts:
+        yield plain_attempts(scripts, lockout, **options)
+
+
+def plain_attempts(
+    scripts: RedisScripts, lockout: LockoutPolicy = LockoutPolicy(), **options: Any
+) -> RedisAttempts:
+    """Return Attempts that cache nothing of an enrolment but its version and *known*."""
+    return RedisAttempts(
+        scripts,
+        encode=lambda _user, enrolment: b"%d %d" % (enrolment.version, enrolment.known),
+        decode=lambda _user, octets: _plain_enrolment(*map(int, octets.split())),
+        lockout=lockout,
+        **options,
+    )
+
+
+def _plain_enrolment(version: int, known: int) -> Enrolment:
+    return Enrolment(version, known=bool(known))
+
+
+@dataclass
+class Proxy:
+    """A Unix socket in front of a Redis: counts what it passes on, and can lose a reply.
+
+    Use as an async context manager.
+    """
+
+    target: Path
+    sent: list[bytes] = field(default_factory=list)
+    replies_to_lose: int = 0
+    replies_lost: int = 0
+    _connections: tasks.TaskSet = field(default_factory=tasks.TaskSet)
+
+    @property
+    def url(self) -> str:
+        return f"unix://{self._socket}"
+
+    @property
+    def _socket(self) -> Path:
+        return self.target.with_name("proxy.sock")
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_unix_server(self._serve, self._socket)
+        return self
+
+    async def __aexit__(self, *_exc: object) -> None:
+        self._server.close()
+        await self._connections.idle()
+        self._socket.unlink(missing_ok=True)
+
+    async def _serve(self, client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
+        server, to_server = await asyncio.open_unix_connection(self.target)
+        there = self._connections.spawn(self._requests(client, to_server))
+        back = self._connections.spawn(self._replies(server, to_client))
+        await asyncio.wait([there, back], return_when=asyncio.FIRST_COMPLETED)
+        for writer in (to_client, to_server):
+            writer.close()
+
+    async def _requests(self, client: asyncio.StreamReader, server: asyncio.StreamWriter) -> None:
+        while octets := await client.read(1 << 16):
+            self.sent.append(octets)
+            server.write(octets)
+
+    async def _replies(self, server: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
+        while octets := await server.read(1 << 16):
+            if self.replies_to_lose:
+                self.replies_to_lose -= 1
+                self.replies_lost += 1
+                return
+            client.write(octets)

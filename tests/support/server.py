@@ -4,6 +4,7 @@ import asyncio
 import base64
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+import redis as redis_py
 import tomlkit
 
 from radius_mfa.app import Stores, open_stores
@@ -80,12 +82,13 @@ class Site:
     """
 
     folder: Path
-    sections: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    clients: list[dict[str, Any]] = field(
+    sections: Mapping[str, Any] = field(default_factory=dict)
+    clients: list[Any] = field(
         default_factory=lambda: [{"name": "nas", "address": ["127.0.0.0/8", "::1"]}]
     )
     canaries: set[str] = field(default_factory=lambda: {SECRET, PASSWORD, SEED})
     servers: list["RunningServer"] = field(default_factory=list)
+    _spare: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.data.mkdir(parents=True, exist_ok=True)
@@ -141,9 +144,41 @@ class Site:
 
         self.with_stores(work)
 
-    def start(self, **environ: str) -> "RunningServer":
-        """Start a server and wait until it serves."""
-        server = RunningServer(self, environ)
+    def add_spare_users(self, count: int) -> None:
+        """Put *count* users on record for ``fresh_user``."""
+        self._spare = [f"user{number:03}" for number in range(count)]
+        self.add_users(self._spare)
+
+    def fresh_user(self) -> str:
+        """Return a user on record whom no test has touched."""
+        return self._spare.pop()
+
+    def failures(self, user: str) -> int:
+        """Return how many failures in a row are counted against *user*."""
+        locks = self.with_stores(lambda stores: stores.attempts.locks(user))
+        return int(locks.consecutive)
+
+    @property
+    def redis(self) -> "redis_py.Redis":
+        """A client of the embedded Redis of a running server."""
+        return redis_py.Redis(unix_socket_path=str(self.data / "redis.sock"))
+
+    def redis_processes(self) -> list[int]:
+        """Return the process ids of the Redis servers in the data folder."""
+        found = []
+        for folder in Path("/proc").iterdir():
+            try:
+                words = (folder / "cmdline").read_bytes().split(b"\0")
+                working_folder = str((folder / "cwd").readlink())
+            except OSError:
+                continue
+            if working_folder == str(self.data) and b"-server" in words[0]:
+                found.append(int(folder.name))
+        return found
+
+    def start(self, program: str = "", **environ: str) -> "RunningServer":
+        """Start a server and wait until it serves; *program* is Python to run before it."""
+        server = RunningServer(self, environ, program)
         self.servers.append(server)
         server.wait_until_started()
         return server
@@ -158,9 +193,8 @@ class Site:
         for server in self.servers:
             server.stop()
         for server in self.servers:
-            text = server.log_file.read_text("utf-8")
             for canary in self.canaries:
-                assert canary not in text, f"{canary!r} stands in the log"
+                assert canary not in server.text, f"{canary!r} stands in the log"
 
 
 def new_device(name: str, seed: str, **fields: Any) -> NewDevice:
@@ -170,15 +204,25 @@ def new_device(name: str, seed: str, **fields: Any) -> NewDevice:
     return NewDevice(name, base64.b32decode(seed), **fields)
 
 
+_STARTED = re.compile(r'server\.started.* ?"?listen"?[=:]"?([][0-9a-f.:]+(?:, [][0-9a-f.:]+)*)')
+"""The line of a started server, as JSON or for people."""
+
+
+def _module(program: str) -> list[str]:
+    if not program:
+        return ["-m", "radius_mfa"]
+    return ["-c", f"{program}\nfrom radius_mfa.cli import main\nmain()"]
+
+
 class RunningServer:
     """A ``radius-mfa serve`` process; its log goes to a file."""
 
-    def __init__(self, site: Site, environ: Mapping[str, str]) -> None:
+    def __init__(self, site: Site, environ: Mapping[str, str], program: str = "") -> None:
         self.site = site
         self.log_file = site.folder / f"server-{len(site.servers)}.log"
         with self.log_file.open("wb") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "radius_mfa", "-c", str(site.config), "serve"],
+                [sys.executable, *_module(program), "-c", str(site.config), "serve"],
                 stdout=output,
                 stderr=output,
                 env=os.environ | dict(environ),
@@ -187,14 +231,20 @@ class RunningServer:
         self.endpoints: list[tuple[str, int]] = []
 
     def wait_until_started(self) -> None:
-        line = eventually(
-            lambda: self.lines("server.started") or self.process.poll() is not None,
+        eventually(
+            lambda: _STARTED.search(self.text) or self.process.poll() is not None,
             "the server to start",
         )
-        assert line is not True, f"the server ended: {self.log_file.read_text('utf-8')}"
-        for endpoint in line[0]["listen"].split(", "):
+        started = _STARTED.search(self.text)
+        assert started is not None, f"the server ended: {self.text}"
+        for endpoint in started[1].split(", "):
             host, _, port = endpoint.rpartition(":")
             self.endpoints.append((host.strip("[]"), int(port)))
+
+    @property
+    def text(self) -> str:
+        """The log so far."""
+        return self.log_file.read_text("utf-8")
 
     @property
     def address(self) -> tuple[str, int]:
@@ -207,7 +257,7 @@ class RunningServer:
     def lines(self, event: str | None = None, **fields: Any) -> list[dict[str, Any]]:
         """Return the log lines so far, those of *event* and with *fields* only."""
         found = []
-        for text in self.log_file.read_text("utf-8").splitlines():
+        for text in self.text.splitlines():
             try:
                 line = json.loads(text)
             except ValueError:

@@ -26,7 +26,7 @@ def code(
     return str(number % 10**digits).zfill(digits)
 
 
-def wrong_code(seed: str = SEED) -> str:
-    """Return six digits that no step near now shows."""
-    near = {code(seed, offset=offset) for offset in range(-25, 26)}
+def wrong_code(seed: str = SEED, at: float | None = None) -> str:
+    """Return six digits that no step near now (or near *at*) shows."""
+    near = {code(seed, offset=offset, at=at) for offset in range(-25, 26)}
     return next(c for c in (f"{n:06}" for n in range(100)) if c not in near)

@@ -249,6 +249,7 @@ def refusal(words: list[str], *, complete: bool) -> str:
             return f"{path} has no command {words[0]}"
         path, command = f"{path} {words[0]}", command.commands[words[0]]
         words = words[1:]
+    words = [word for word in words if not word.startswith(("--install-", "--show-"))]  # they act
     try:
         command.make_context(path, list(words))
     except typer.Exit:  # --help, --version

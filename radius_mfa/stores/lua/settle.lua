@@ -5,14 +5,14 @@
 --       6 mark of the wrong value, 7... verdicts
 -- ARGV: 1 now, 2 epoch seen, 3 generation seen, 4 source, 5 device id ('' for a reject),
 --       6 time step, 7 verdict, 8 verdict if the step is used, 9 verdict if locked,
---       10 counted (0 or 1), 11 same-value window, 12 limit by source, 13 limit by user,
---       14 failure window, 15 lock, 16 longest lock, 17 most consecutive failures,
---       18... lifetimes of the verdicts
+--       10 a factor was wrong (0 or 1), 11 which counts towards the limits (0 or 1),
+--       12 same-value window, 13 limit by source, 14 limit by user, 15 failure window, 16 lock,
+--       17 longest lock, 18 most consecutive failures, 19... lifetimes of the verdicts
 -- Returns {state, verdict, locked until}; state is 'cold', 'stale', 'shared' or 'settled'.
 
 local now = tonumber(ARGV[1])
 local source = ARGV[4]
-local window, lock, longest = tonumber(ARGV[14]), tonumber(ARGV[15]), tonumber(ARGV[16])
+local window, lock, longest = tonumber(ARGV[15]), tonumber(ARGV[16]), tonumber(ARGV[17])
 local UNTIL_UNLOCKED = -1
 local MOST_SOURCES = 100
 
@@ -59,7 +59,7 @@ local function count(tally, limit)
   if forgotten(tally) then
     tally = { 0, 0, 0, 0, tally[5] }
   end
-  local open = tally[1] > 0 and tally[2] <= now and now < tally[2] + window
+  local open = tally[1] > 0 and now < tally[2] + window  -- also before its beginning
   local failures = open and tally[1] + 1 or 1
   local since = open and tally[2] or now
   if limit == 0 or failures < limit then
@@ -86,7 +86,7 @@ end
 
 local function settled(verdict, locked_until)
   for i = 7, #KEYS do
-    local lifetime = ARGV[11 + i]
+    local lifetime = ARGV[12 + i]
     local record = ARGV[3] .. ' ' .. string.format('%.0f', now + tonumber(lifetime)) .. ' ' .. verdict
     redis.call('SET', KEYS[i], record, 'PX', lifetime)
   end
@@ -119,15 +119,22 @@ local marked_until = tonumber(redis.call('GET', KEYS[6]) or '0')
 if marked_until > now then
   return settled(verdict, 0)
 end
-redis.call('SET', KEYS[6], string.format('%.0f', now + tonumber(ARGV[11])), 'PX', ARGV[11])
+redis.call('SET', KEYS[6], string.format('%.0f', now + tonumber(ARGV[12])), 'PX', ARGV[12])
 
-user = count(user, tonumber(ARGV[13]))
+local counted = ARGV[11] == '1'
+if counted then
+  user = count(user, tonumber(ARGV[14]))
+end
 user[5] = user[5] + 1
-if user[5] >= tonumber(ARGV[17]) then
+if user[5] >= tonumber(ARGV[18]) then
   user[4] = UNTIL_UNLOCKED
 end
-here = count(here, tonumber(ARGV[12]))
 redis.call('SET', KEYS[3], written(user))
+if not counted then
+  return settled(verdict, lock_of(user, here))
+end
+
+here = count(here, tonumber(ARGV[13]))
 if redis.call('HLEN', KEYS[4]) >= MOST_SOURCES then
   local tallies = redis.call('HGETALL', KEYS[4])
   for i = 1, #tallies, 2 do
@@ -137,5 +144,9 @@ if redis.call('HLEN', KEYS[4]) >= MOST_SOURCES then
   end
 end
 redis.call('HSET', KEYS[4], source, written(here))
-redis.call('PEXPIRE', KEYS[4], 2 * (window + math.max(longest, lock)))
+if lock == 0 then
+  redis.call('PERSIST', KEYS[4])  -- no time ends such a lock
+else
+  redis.call('PEXPIRE', KEYS[4], 2 * (window + math.max(longest, lock)))
+end
 return settled(verdict, lock_of(user, here))

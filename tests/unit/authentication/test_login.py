@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from radius_mfa.authentication.login import Attempt, Login, Outcome, Timing, lock_hint
+from radius_mfa.authentication.login import Attempt, Login, Outcome, Trace, lock_hint
 from radius_mfa.errors import BackendUnavailable
 from radius_mfa.policy.access import Enrolment
 from radius_mfa.policy.credentials import CodePosition, SplitPolicy
@@ -24,6 +24,10 @@ OTHER_SEED = "KRSXG5CTMVRXEZLUKRSXG5CTMVRXEZLU"
 TOKEN = Device("d-token", "token", base64.b32decode(OTHER_SEED), digits=8, time_step_seconds=60)
 
 ACCEPT = Accept("totp")
+
+
+def wrong() -> str:
+    return totp.wrong_code(at=NOW)
 
 
 def code(offset: int = 0, at: float = NOW) -> str:
@@ -47,7 +51,7 @@ class World:
         known = Enrolment(1, known=True, suspended=self.suspended, devices=self.devices)
         self.enrolments = MemoryEnrolments({"alice": known})
         self.directory: Any = MemoryDirectory({"alice": PASSWORD})
-        self.timing = Timing()
+        self.trace = Trace()
 
     async def login(
         self, typed: str | bytes | None, user: str | None = "alice", now: float = NOW, **more: Any
@@ -65,9 +69,7 @@ class World:
             counted_factors=self.counted,
             realms=("corp.example", "corp"),
         )
-        outcome = await login.decide(
-            Attempt(user_name=user, typed=octets, **more), now, self.timing
-        )
+        outcome = await login.decide(Attempt(user_name=user, typed=octets, **more), now, self.trace)
         self.outcomes.append(outcome)
         decision = outcome.decision
         return decision.reason if isinstance(decision, Reject) else decision
@@ -85,7 +87,7 @@ class World:
         (None, RejectReason.NO_PASSWORD),
         ("", RejectReason.EMPTY_PASSWORD),
         (PASSWORD, RejectReason.WRONG_CODE),
-        (PASSWORD + totp.wrong_code(), RejectReason.WRONG_CODE),
+        (PASSWORD + wrong(), RejectReason.WRONG_CODE),
         (PASSWORD + code(-2), RejectReason.WRONG_CODE),
         (PASSWORD + code(2), RejectReason.WRONG_CODE),
         (PASSWORD + code()[:5], RejectReason.WRONG_CODE),
@@ -204,10 +206,10 @@ async def test_one_user_whatever_form_was_typed(name: str) -> None:
 async def test_locked_after_too_many_failures_even_with_the_right_credentials() -> None:
     """O11, O13: the same reject, no bind, no code consumed; then it opens by itself."""
     world = World(lockout=LockoutPolicy(failures_by_source=2, lock_ms=60_000))
-    wrong = totp.wrong_code()
-    await world.login("x" + wrong)
+    bad = wrong()
+    await world.login("x" + bad)
     assert world.outcomes[-1].locked_until == 0
-    await world.login("y" + wrong)
+    await world.login("y" + bad)
     assert world.outcomes[-1].locked_until == (NOW + 60) * 1000, "this one closed the lock"
     assert await world.login(PASSWORD + code()) is RejectReason.ACCOUNT_LOCKED
     assert "radius-mfa user unlock alice" in world.hint
@@ -222,7 +224,7 @@ async def test_another_source_is_not_locked() -> None:
     """O14: an attacker elsewhere does not lock the user out."""
     world = World(lockout=LockoutPolicy(failures_by_source=2))
     for n in range(5):
-        await world.login(f"x{n}" + totp.wrong_code(), calling_station_id="192.0.2.66:1")
+        await world.login(f"x{n}" + wrong(), calling_station_id="192.0.2.66:1")
     right = PASSWORD + code()
     locked = RejectReason.ACCOUNT_LOCKED
     assert await world.login(right, calling_station_id="192.0.2.66[2]") is locked
@@ -236,7 +238,7 @@ async def test_a_lock_that_closes_during_the_login_wins() -> None:
     class Slow(MemoryDirectory):
         async def verify(self, user: str, password: str, enrolment: Enrolment) -> PasswordVerdict:
             world.directory = MemoryDirectory({})
-            await world.login("guess" + totp.wrong_code())
+            await world.login("guess" + wrong())
             return await super().verify(user, password, enrolment)
 
     world.directory = Slow({"alice": PASSWORD})
@@ -257,7 +259,7 @@ async def test_the_factor_that_counts_is_a_setting(
     counted: Factor, typed: str, *, locks: bool
 ) -> None:
     world = World(lockout=LockoutPolicy(failures_by_source=1), counted=frozenset({counted}))
-    await world.login(typed.format(code=code(), wrong=totp.wrong_code()))
+    await world.login(typed.format(code=code(), wrong=wrong()))
     expected = RejectReason.ACCOUNT_LOCKED if locks else ACCEPT
     assert await world.login(PASSWORD + code()) == expected
 
@@ -265,11 +267,11 @@ async def test_the_factor_that_counts_is_a_setting(
 async def test_the_same_wrong_value_is_counted_once_in_a_minute() -> None:
     """A VPN client that repeats itself does not lock its user out."""
     world = World(lockout=LockoutPolicy(failures_by_source=2))
-    wrong = "x" + totp.wrong_code()
+    typed = "x" + wrong()
     for _ in range(10):
-        assert await world.login(wrong) is RejectReason.WRONG_CODE
-    await world.login("y" + totp.wrong_code())
-    assert await world.login(wrong) is RejectReason.ACCOUNT_LOCKED
+        assert await world.login(typed) is RejectReason.WRONG_CODE
+    await world.login("y" + wrong())
+    assert await world.login(typed) is RejectReason.ACCOUNT_LOCKED
 
 
 async def test_a_retransmission_elsewhere_meets_its_own_verdict() -> None:
@@ -356,7 +358,7 @@ async def test_codes_from_before_redis_lost_its_memory_are_refused() -> None:
         (PASSWORD, "no code of 6 digits where this client expects it"),
         (PASSWORD + code(-4), "the phone's clock seems about 120 s slow"),
         (PASSWORD + code(4), "the phone's clock seems about 120 s fast"),
-        (PASSWORD + totp.wrong_code(), ""),
+        (PASSWORD + wrong(), ""),
     ],
 )
 async def test_the_hint_of_a_wrong_code(typed: str, hint: str) -> None:
@@ -412,6 +414,7 @@ def test_lock_hint_until_an_admin() -> None:
 async def test_time_is_kept_by_backend() -> None:
     world = World()
     await world.login(PASSWORD + code())
-    assert world.timing.redis_ms > 0
-    assert world.timing.database_ms > 0
-    assert world.timing.directory_ms > 0
+    assert world.trace.user == "alice"
+    assert world.trace.redis.seconds > 0
+    assert world.trace.database.seconds > 0
+    assert world.trace.directory.seconds > 0

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from radius_mfa.authentication.login import Attempt, Login, Outcome, Timing
+from radius_mfa.authentication.login import Attempt, Login, Outcome, Trace
 from radius_mfa.errors import (
     BackendUnavailable,
     BadMessageAuthenticator,
@@ -51,13 +51,14 @@ class StubLogin:
     """A login that ends as the test says, and remembers who asked."""
 
     def __init__(self, ending: Any = None) -> None:
-        self.ending = Outcome(Accept("totp"), "alice") if ending is None else ending
+        self.ending = Outcome(Accept("totp")) if ending is None else ending
         self.attempts: list[Attempt] = []
         self.gate = asyncio.Event()
         self.gate.set()
 
-    async def decide(self, attempt: Attempt, _now: float, _timing: Timing) -> Outcome:
+    async def decide(self, attempt: Attempt, _now: float, trace: Trace) -> Outcome:
         self.attempts.append(attempt)
+        trace.user = "alice"
         await self.gate.wait()
         if isinstance(self.ending, Exception):
             raise self.ending
@@ -111,6 +112,7 @@ async def test_a_login_is_answered_and_its_retransmission_gets_the_same_octets()
         (request(message_authenticator="wrong"), PEER, BadMessageAuthenticator),
         (request(message_authenticator="none"), PEER, MissingMessageAuthenticator),
     ],
+    ids=["unknown NAS", "malformed", "wrong signature", "no signature"],
 )
 async def test_a_packet_that_fails_its_checks_changes_nothing(
     packet: bytes, peer: tuple[str, int], discard: type[Exception]
@@ -136,7 +138,7 @@ async def test_a_bad_packet_does_not_disturb_the_good_one_it_imitates() -> None:
 
 async def test_a_retransmission_in_flight_is_silent() -> None:
     """D02: while the backend works, and while the reject waits for its delay."""
-    login = StubLogin(Outcome(Reject(RejectReason.WRONG_CODE), "alice"))
+    login = StubLogin(Outcome(Reject(RejectReason.WRONG_CODE)))
     login.gate.clear()
     handler = handler_of(login, policy=AnswerPolicy(reject_delay_seconds=0.2))
     packet = request()
@@ -183,7 +185,7 @@ async def test_a_fault_ends_in_silence_and_the_retransmission_is_a_fresh_try(
     login = StubLogin(ending)
     handler, packet = handler_of(login), request()
     assert await handler.answer(packet, PEER, LOCAL, NOW) is None
-    login.ending = Outcome(Accept("totp"), "alice")
+    login.ending = Outcome(Accept("totp"))
     assert (await answered(handler, packet)).code == ACCESS_ACCEPT
     captured = capsys.readouterr()
     assert "hunter2" not in caplog.text + captured.out + captured.err
@@ -267,7 +269,7 @@ async def test_every_reject_looks_alike() -> None:
     """Rule 7, A08, B10: the same fixed text, and nothing of the request."""
     seen = set()
     for reason in RejectReason:
-        login = StubLogin(Outcome(Reject(reason, "a hint for the log"), "alice"))
+        login = StubLogin(Outcome(Reject(reason, "a hint for the log")))
         reply = await answered(handler_of(login), request())
         assert reply.code == ACCESS_REJECT
         seen.add(tuple(pair for pair in reply.attributes[1:]))
@@ -276,7 +278,7 @@ async def test_every_reject_looks_alike() -> None:
 
 async def test_a_reject_is_delayed_from_its_arrival_on() -> None:
     """A14, A16: the delay of one reject holds nobody else up."""
-    slow = StubLogin(Outcome(Reject(RejectReason.WRONG_CODE), "alice"))
+    slow = StubLogin(Outcome(Reject(RejectReason.WRONG_CODE)))
     handler = handler_of(slow, policy=AnswerPolicy(reject_delay_seconds=0.2))
     loop = asyncio.get_running_loop()
     began = loop.time()

@@ -1,0 +1,108 @@
+"""The one line of a finished login: who, from where, what came of it, why, and how long it took.
+
+Every field is documented in docs/reasons.md; text from outside is made printable by ``log``.
+"""
+
+import os
+import time
+from typing import Any
+
+import structlog
+
+from radius_mfa.authentication.login import Outcome, Trace, lock_hint
+from radius_mfa.errors import BackendUnavailable
+from radius_mfa.policy.decision import Accept
+from radius_mfa.protocol.access_request import AccessRequest
+from radius_mfa.protocol.duplicates import Source
+from radius_mfa.protocol.nas import Nas
+from radius_mfa.server.faults import fault
+
+log = structlog.get_logger()
+
+UNDECODABLE = "(undecodable)"
+
+BACKEND_HINTS = {
+    "redis": "the NAS gets no reply and fails over; see: radius-mfa status",
+    "database": "the NAS gets no reply and fails over; see: radius-mfa status",
+    "hashing": "more logins than directory.local.hash_threads can hash",
+    "deadline": "a backend is slow: the times in this line say which",
+    "keyring": "a device is encrypted under a key that the key ring does not hold",
+}
+
+
+class LoginRecord:
+    """Collects what the line of one login says."""
+
+    __slots__ = ("_arrived", "_decided", "_nas", "_request", "source", "trace")
+
+    def __init__(self, nas: Nas, request: AccessRequest, source: Source, arrived: float) -> None:
+        """Take the request and the monotonic time of its arrival."""
+        self.source = source
+        self.trace = Trace()
+        self._nas = nas
+        self._request = request
+        self._arrived = self._decided = arrived
+
+    def decided(self) -> float:
+        """Note that the decision is made now; return the seconds it took."""
+        self._decided = time.monotonic()
+        return self._decided - self._arrived
+
+    def answered(self, outcome: Outcome, duplicates: int, *, superseded: bool) -> None:
+        """Write the line of an answered login, and one for a lock that it closed."""
+        decision, fields = outcome.decision, self._fields()
+        fields["duplicates"] = duplicates
+        if outcome.shared:
+            fields["verdict"] = "shared with an earlier packet of the same login"
+        if superseded:
+            fields["sent"] = "no: the NAS has reused the identifier"
+        if isinstance(decision, Accept):
+            log.info("login.accepted", method=decision.method, **fields)
+        else:
+            fields |= {"reason": decision.reason.value, "hint": decision.hint}
+            log.info("login.rejected", method=self._request.method.value, **fields)
+        if outcome.locked_until:
+            lock = {name: fields[name] for name in _OF_THE_LOCK}
+            log.warning(
+                "user.locked", hint=lock_hint(self.trace.user, outcome.locked_until), **lock
+            )
+
+    def unanswered(self, error: BackendUnavailable) -> None:
+        """Write the line of a login that no backend could decide."""
+        log.error(
+            "login.unanswered",
+            method=self._request.method.value,
+            backend=error.backend,
+            cause=error.cause,
+            hint=BACKEND_HINTS.get(error.backend, ""),
+            **self._fields(),
+        )
+
+    def failed(self, error: Exception) -> None:
+        """Write where an unforeseen fault was; no reply was given."""
+        self.decided()
+        log.error("login.failed", **fault(error), **self._fields())
+
+    def _fields(self) -> dict[str, Any]:
+        request, source, trace = self._request, self.source, self.trace
+        return {
+            "request_id": os.urandom(6).hex(),
+            "nas": self._nas.name,
+            "user": UNDECODABLE if request.user_name is None else request.user_name,
+            "canonical_user": trace.user,
+            "source": f"{source[0]}:{source[1]}",
+            "station": request.calling_station_id,
+            "nas_identifier": request.nas_identifier,
+            "identifier": source[2],
+            "duration_ms": _milliseconds(self._decided - self._arrived),
+            "redis_ms": _milliseconds(trace.redis.seconds),
+            "database_ms": _milliseconds(trace.database.seconds),
+            "directory_ms": _milliseconds(trace.directory.seconds),
+        }
+
+
+_OF_THE_LOCK = ("request_id", "nas", "canonical_user", "source", "station")
+
+
+def _milliseconds(seconds: float) -> float:
+    return round(seconds * 1000, 1)

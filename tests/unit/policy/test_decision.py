@@ -1,0 +1,49 @@
+"""What a login ends in, and which factor it is counted against."""
+
+import dataclasses
+import inspect
+
+import pytest
+
+from radius_mfa.policy.decision import FACTOR_AT_FAULT, Accept, Factor, Reject, RejectReason
+
+PASSWORD, CODE = Factor.PASSWORD, Factor.CODE
+COUNTED_AGAINST = {
+    RejectReason.ACCOUNT_LOCKED: None,
+    RejectReason.BACKEND_UNAVAILABLE: None,  # rule 9: not a failure of the user
+    RejectReason.CODE_PREDATES_REDIS: None,  # rule 10: nor this
+    RejectReason.CODE_REPLAYED: CODE,
+    RejectReason.EMPTY_PASSWORD: PASSWORD,
+    RejectReason.INVALID_USER_NAME: None,  # or the empty name counts failures for everyone
+    RejectReason.NOT_ENROLLED: None,
+    RejectReason.NO_PASSWORD: None,
+    RejectReason.UNDECODABLE_PASSWORD: PASSWORD,
+    RejectReason.UNKNOWN_USER: None,
+    RejectReason.UNSUPPORTED_METHOD: None,
+    RejectReason.USER_SUSPENDED: None,
+    RejectReason.WRONG_CODE: CODE,  # O15
+    RejectReason.WRONG_PASSWORD: PASSWORD,
+}
+
+
+@pytest.mark.parametrize("reason", RejectReason)
+def test_only_a_wrong_factor_counts(reason: RejectReason) -> None:
+    """O11, O15: a new reason has to be judged here before it can be merged."""
+    assert FACTOR_AT_FAULT.get(reason) is COUNTED_AGAINST[reason]
+
+
+@pytest.mark.parametrize("decision", [Accept("totp"), Reject(RejectReason.WRONG_CODE)])
+def test_a_decision_is_final(decision: Accept | Reject) -> None:
+    """Rule 4: nothing turns a decision into another one on its way."""
+    for field in dataclasses.fields(decision):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(decision, field.name, "")
+
+
+def test_an_accept_says_by_what_and_a_reject_why() -> None:
+    """Rule 4: there is no default that a fault could end in."""
+    assert inspect.signature(Accept).bind("totp")
+    with pytest.raises(TypeError):
+        inspect.signature(Accept).bind()
+    with pytest.raises(TypeError):
+        inspect.signature(Reject).bind()
