@@ -9,8 +9,10 @@ import logging
 import os
 import re
 import sys
+import time
 import unicodedata
-from collections.abc import MutableMapping
+from collections.abc import MutableMapping, Sequence
+from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from traceback import extract_tb
@@ -31,7 +33,6 @@ LOG_FILE_MODE = 0o640
 
 MASK = "***"
 
-_OURS = "radius_mfa"
 _SECRET_WORDS = ("password", "secret", "seed", "typed", "code", "state", "token")
 _NOT_SECRET = frozenset({"exit_code", "packet_code"})
 
@@ -59,16 +60,22 @@ def printable_lines(text: str) -> str:
     return "\n".join(map(printable, text.split("\n")))
 
 
-def _tame(_logger: object, _method: str, event: Event) -> Event:
-    """Put the line in order: what it is first, nothing empty, nothing secret, all printable."""
-    tamed: Event = {name: event.pop(name, None) for name in ("timestamp", "level", "event")}
-    tamed["event"] = printable(str(tamed["event"]))
+def _tame(_logger: object, method: str, event: Event) -> Event:
+    """Put the line in order: when, how, what it is, nothing empty, secret or unprintable."""
+    tamed: Event = {
+        "timestamp": _timestamp(time.time()),
+        "level": method,
+        "event": printable(str(event.pop("event", None))),
+    }
     for name, value in event.items():
-        if name[0] == "_":  # structlog's own
-            tamed[name] = value
-        elif value or value == 0:  # false and 0 say something
+        if value or value == 0:  # false and 0 say something
             tamed[name] = _value(name, value)
     return tamed
+
+
+def _timestamp(now: float) -> str:
+    """Return Unix time as ISO 8601 in UTC, to the microsecond."""
+    return datetime.fromtimestamp(now, UTC).isoformat(timespec="microseconds")[:-6] + "Z"
 
 
 def _value(name: str, value: object) -> object:
@@ -116,43 +123,27 @@ def _frames(traceback: TracebackType | None) -> str:
     return " < ".join(f"{frame.name}:{frame.lineno}" for frame in frames)
 
 
-def _without_values(_logger: object, _method: str, event: Event) -> Event:
-    """Take of a library's line what its author wrote, and not what was put in."""
-    record: logging.LogRecord = event["_record"]
-    wording = re.split(r"[\n<(\"'`]", str(record.msg), maxsplit=1)[0]
-    event["event"] = wording.strip(" :") or "library.message"
-    event["logger"] = record.name
-    return event
-
-
-class _LogFile(logging.Handler):
-    """Writes lines to a file, which it can open again after it was rotated away."""
+class LogFile:
+    """Where lines go: a file, which can be opened again after it was rotated away."""
 
     def __init__(self, path: Path | None) -> None:
         """Append to *path*, or write to standard error; raises ConfigurationError."""
-        super().__init__()
         self._path = path
         self._descriptor = None if path is None else _opened(path)
         self._mid_line = False
 
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Return whether the line may be written: libraries quote what they handle."""
-        ours = record.name.partition(".")[0] == _OURS
-        return ours or record.levelno >= logging.WARNING
-
-    def emit(self, record: logging.LogRecord) -> None:
+    def write(self, line: str) -> None:
         """Write a line, or drop it where it can't be: a full disk must not stop a login."""
         try:
-            text = self.format(record) + "\n"
             if self._descriptor is None:
-                sys.stderr.write(text)
+                sys.stderr.write(line + "\n")
                 sys.stderr.flush()
             else:
-                self._write(self._descriptor, text.encode("utf-8", "backslashreplace"))
+                self._append(self._descriptor, line.encode("utf-8", "backslashreplace") + b"\n")
         except (OSError, ValueError, AttributeError):  # standard error may be closed, or None
             return
 
-    def _write(self, descriptor: int, line: bytes) -> None:
+    def _append(self, descriptor: int, line: bytes) -> None:
         octets = b"\n" + line if self._mid_line else line
         written = os.write(descriptor, octets)
         self._mid_line = written < len(octets)
@@ -164,11 +155,9 @@ class _LogFile(logging.Handler):
         try:
             fresh = _opened(self._path)
         except ConfigurationError as error:
-            structlog.get_logger(_OURS).error("log.not_reopened", cause=error.message)
+            structlog.get_logger().error("log.not_reopened", cause=error.message)
             return
-        self.acquire()
         stale, self._descriptor, self._mid_line = self._descriptor, fresh, False
-        self.release()
         os.close(stale)
 
     def close(self) -> None:
@@ -176,6 +165,37 @@ class _LogFile(logging.Handler):
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
+
+    # structlog calls its logger by the name of the level
+    debug = info = warning = error = critical = write
+
+
+class _OfLibraries(logging.Handler):
+    """Writes what libraries log, as lines like ours.
+
+    Of a library's line it takes what its author wrote, and not what was put in.
+    """
+
+    def __init__(self, file: LogFile, processors: Sequence[structlog.typing.Processor]) -> None:
+        super().__init__(logging.WARNING)
+        self._file = file
+        self._processors = processors
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line; libraries quote what they handle, so only from warnings on."""
+        wording = re.split(r"[\n<(\"'`]", str(record.msg), maxsplit=1)[0].strip(" :")
+        line: Any = {
+            "event": wording or "library.message",
+            "logger": record.name,
+            "exc_info": record.exc_info,
+        }
+        for process in self._processors:
+            line = process(None, record.levelname.lower(), line)
+        self._file.write(line)
+
+    def close(self) -> None:
+        """Close the file too: it has no other owner."""
+        self._file.close()
         super().close()
 
 
@@ -189,40 +209,20 @@ def _opened(path: Path) -> int:
         ) from None
 
 
-def configure(log_format: str, level: str, file: Path | None = None) -> _LogFile:
-    """Set up logging for the process; call once."""
-    shared: list[structlog.typing.Processor] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.stdlib.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        _without_traceback,
-        _tame,
-    ]
+def configure(log_format: str, level: str, file: Path | None = None) -> LogFile:
+    """Set up logging for the process, and return where the lines go."""
+    destination = LogFile(file)
+    renderer = _renderer(log_format, colors=file is None and _is_terminal())
+    processors = [_without_traceback, _tame, renderer]
     structlog.configure(
-        processors=[
-            structlog.stdlib.filter_by_level,
-            *shared,
-            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
-        ],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=True,
-    )
-    handler = _LogFile(file)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[_without_values, *shared],
-            processors=[
-                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                _renderer(log_format, colors=file is None and _is_terminal()),
-            ],
-        )
+        processors=processors,
+        logger_factory=lambda *_: destination,
+        wrapper_class=structlog.make_filtering_bound_logger(level),
     )
     root = logging.getLogger()
-    root.handlers[:] = [handler]
+    root.handlers[:] = [_OfLibraries(destination, processors)]
     root.setLevel(logging.WARNING)
-    logging.getLogger(_OURS).setLevel(level.upper())
-    return handler
+    return destination
 
 
 def _is_terminal() -> bool:

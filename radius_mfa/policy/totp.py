@@ -65,25 +65,16 @@ class Match:
     time_step: int
 
 
-class _Generator(pyotp.TOTP):
-    """pyotp's generator over a seed that is already octets, not base32."""
-
-    def __init__(self, device: Device) -> None:
-        self._seed = device.seed
-        super().__init__(
-            s="",
-            digits=device.digits,
-            digest=getattr(hashlib, device.algorithm.lower()),
-            interval=device.time_step_seconds,
-        )
-
-    def byte_secret(self) -> bytes:
-        return self._seed
-
-
 def code_at(device: Device, time_step: int) -> str:
-    """Return the code of *device* in *time_step*, leading zeros kept."""
-    return _Generator(device).generate_otp(time_step)
+    """Return the code of *device* in *time_step*, leading zeros kept (RFC 4226 section 5.3).
+
+    pyotp's generator takes four times as long, and a login needs every code of the window; the
+    tests hold the two together.
+    """
+    digest = hmac.digest(device.seed, time_step.to_bytes(8, "big"), device.algorithm.lower())
+    offset = digest[-1] & 0xF
+    number = int.from_bytes(digest[offset : offset + 4], "big") & 0x7FFF_FFFF
+    return str(number % 10**device.digits).zfill(device.digits)
 
 
 def base32(seed: bytes) -> str:
@@ -113,9 +104,8 @@ def matches(devices: Iterable[Device], code: str, now: float, window: Window) ->
     for device in devices:
         if device.digits != len(code):
             continue
-        generator = _Generator(device)
         for step in window.steps(device, now):
-            if hmac.compare_digest(generator.generate_otp(step).encode("ascii"), given):
+            if hmac.compare_digest(code_at(device, step).encode("ascii"), given):
                 found.append(Match(device, step))  # noqa: PERF401 - no early exit, seen plainly
     return found
 

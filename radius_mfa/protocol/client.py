@@ -55,6 +55,7 @@ class ClientRequest:
         """Return the reply in *octets*; raises BadReplyError unless it is signed and ours."""
         try:
             packet = self._packet.CreateReply(packet=octets)
+            packet.request_authenticator = self._packet.authenticator  # hidden values hang on it
             verified = self._packet.VerifyReply(packet, octets, enforce_ma=True)
             code = Code(packet.code)
         except (PacketError, ValueError):
@@ -70,8 +71,19 @@ def _legible(packet: AuthPacket) -> list[tuple[str, tuple[str, ...]]]:
         if name in ("Message-Authenticator", int(Attribute.MESSAGE_AUTHENTICATOR)):
             continue
         try:
-            values = tuple(str(value) for value in packet[name])
+            values = tuple(_text(name, value) for value in packet[name])
         except (ValueError, KeyError, PacketError):  # a value wrong for its type
             values = ("(malformed)",)
         shown.append((str(name), values))
     return shown
+
+
+def _text(name: object, value: object) -> str:
+    """Return a value as people read it; what travels hidden stays hidden (rule 8)."""
+    attribute = dictionary().attributes.get(name)
+    if attribute is not None and attribute.encrypt:
+        return "***"
+    if isinstance(value, bytes):
+        text = value.decode("utf-8", "replace")
+        return text if text.isprintable() and "\ufffd" not in text else f"0x{value.hex()}"
+    return str(value)

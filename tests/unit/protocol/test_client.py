@@ -160,16 +160,18 @@ def test_attributes_are_shown_by_name_in_the_order_sent() -> None:
         (26, struct.pack("!IBB", 99_999, 1, 3) + b"x"),
         (26, b"odd"),
         (200, b"?"),
+        (201, b"\0\xff"),
     )
     assert request.reply(octets).attributes == (
         ("Reply-Message", ("one", "zwölf")),
         ("Service-Type", ("Authenticate-Only",)),
         ("Framed-IP-Address", ("192.0.2.7",)),
-        ("Class", ("b'group'",)),
+        ("Class", ("group",)),
         ("Session-Timeout", ("(malformed)",)),
-        ("(99999, 1)", ("b'x'",)),
-        ("Vendor-Specific", ("b'odd'",)),
-        ("200", ("b'?'",)),
+        ("(99999, 1)", ("x",)),
+        ("Vendor-Specific", ("odd",)),
+        ("200", ("?",)),
+        ("201", ("0x00ff",)),
     )
 
 

@@ -307,12 +307,14 @@ def test_our_client_shows_a_reply_by_name() -> None:
     reply["Service-Type"] = 2
     reply["Tunnel-Type:1"] = 9
     reply["Framed-IPv6-Prefix"] = "2001:db8::/64"
+    reply["Tunnel-Password:1"] = "a canary"
     assert request.reply(reply.ReplyPacket()).attributes == (
-        ("Class", ("b'123'",)),
+        ("Class", ("123",)),
         ("ASA-Group-Policy", ("VPN-Staff",)),
         ("Fortinet-Group-Name", ("vpn-users", "admins")),
-        ("(99999, 1)", ("b'opaque'",)),
+        ("(99999, 1)", ("opaque",)),
         ("Service-Type", ("Framed-User",)),
         ("Tunnel-Type", ("ESP",)),
         ("Framed-IPv6-Prefix", ("2001:db8::/64",)),
+        ("Tunnel-Password", ("***",)),
     )
