@@ -13,6 +13,7 @@ from typing import Any, Self
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, RedisError
 
 from radius_mfa import tasks
@@ -160,5 +161,11 @@ def _closed() -> BackendUnavailable:
 
 
 def unavailable(error: Exception) -> BackendUnavailable:
-    """Return *error* as a BackendUnavailable that names its kind and quotes nothing."""
+    """Return *error* as a BackendUnavailable that names its kind and quotes nothing.
+
+    redis-py wraps what went wrong while it connected, like a wrong password.
+    """
+    root = error.__cause__ or error.__context__
+    if type(error) is RedisConnectionError and isinstance(root, (RedisError, OSError)):
+        return BackendUnavailable("redis", type(root).__name__)
     return BackendUnavailable("redis", type(error).__name__)

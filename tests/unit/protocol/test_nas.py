@@ -104,6 +104,16 @@ def test_what_was_found_is_found_again(monkeypatch: pytest.MonkeyPatch) -> None:
             assert len(table._found) <= 4
 
 
+def test_a_source_is_looked_up_once() -> None:
+    """However many networks there are."""
+    table = NasTable(ALL)
+    for source in ("192.0.2.7", "::ffff:192.0.2.7", "192.0.2.7", "::1"):
+        table.find(source)
+    table._prefixes.clear()
+    assert table.find("192.0.2.7") is table.find("::ffff:192.0.2.7") is HOST
+    assert table.find("::1") is LOCAL
+
+
 def test_strangers_are_not_remembered() -> None:
     """T01: a flood from forged addresses costs no memory."""
     table = NasTable(ALL)
@@ -111,6 +121,15 @@ def test_strangers_are_not_remembered() -> None:
         with pytest.raises(UnknownNas):
             table.find(f"203.0.113.{host}")
     assert not table._found
+
+
+def test_a_nas_left_at_its_defaults_is_a_careful_one() -> None:
+    """B13, S03, A13, D09: every softer way is a setting of its own."""
+    assert HOST.require_message_authenticator
+    assert not HOST.limit_proxy_state
+    assert HOST.status_server
+    assert HOST.failover_grace_seconds == 0
+    assert not HOST.reject_on_backend_failure
 
 
 def test_a_nas_does_not_show_its_secret() -> None:
