@@ -85,7 +85,9 @@ async def open_stores(settings: Settings, *, private_redis: bool = False) -> Asy
             password=password.get_secret_value() if password else None,
             timeout_seconds=settings.redis.timeout_seconds,
         )
-        scripts = await stack.enter_async_context(RedisScripts(redis, load_scripts()))
+        scripts = await stack.enter_async_context(
+            RedisScripts(redis, load_scripts(), timeout_seconds=settings.redis.timeout_seconds)
+        )
         codec = EnrolmentCodec(key_ring)
         attempts = RedisAttempts(
             scripts,

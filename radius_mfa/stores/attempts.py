@@ -97,11 +97,15 @@ class RedisAttempts:
         raise BackendUnavailable("redis", "keys vanish: is maxmemory-policy noeviction?")
 
     async def _load(self, subject: Subject, verdict_keys: Sequence[VerdictKey]) -> list[Any]:
-        user = subject.user
+        epoch, own = self._names(subject.user)
         keys = [
-            self._epoch_key(user),
-            *self._keys(user, "generation", "tally", "sources", "steps", "enrolment"),
-            *(self._key(user, f"verdict:{key.digest}") for key in verdict_keys),
+            epoch,
+            own + "generation",
+            own + "tally",
+            own + "sources",
+            own + "steps",
+            own + "enrolment",
+            *(f"{own}verdict:{key.digest}" for key in verdict_keys),
         ]
         reply: list[Any] = await self._scripts.run("load", keys, [subject.source])
         return reply
@@ -117,9 +121,7 @@ class RedisAttempts:
                 device.decode(): int(step)
                 for device, step in zip(steps[::2], steps[1::2], strict=True)
             },
-            locked_until=later_lock(
-                _tally(tally)[0].lock_end(now_ms), _tally(here)[0].lock_end(now_ms)
-            ),
+            locked_until=later_lock(_lock_end(tally, now_ms), _lock_end(here, now_ms)),
             forgotten_until=float(epoch.decode().partition(":")[2]),
             verdict=_first_valid(verdicts, generation, now_ms),
         )
@@ -129,9 +131,10 @@ class RedisAttempts:
         lifetime = self._enrolment_cache_ms
         if not enrolment.known:
             lifetime = min(lifetime, UNKNOWN_USER_MS)
+        epoch, own = self._names(user)
         await self._scripts.run(
             "remember",
-            [self._epoch_key(user), *self._keys(user, "generation", "barrier", "enrolment")],
+            [epoch, own + "generation", own + "barrier", own + "enrolment"],
             [loaded.epoch, loaded.generation, self._encode(user, enrolment), lifetime],
         )
 
@@ -144,12 +147,16 @@ class RedisAttempts:
         now: float,
     ) -> Settled:
         """Make *settlement* final, or return what came before it."""
-        user, match = subject.user, settlement.match
+        epoch, own = self._names(subject.user)
+        match, asked = settlement.match, _encoded(settlement.decision)
         keys = [
-            self._epoch_key(user),
-            *self._keys(user, "generation", "tally", "sources", "steps"),
-            self._key(user, f"wrong:{settlement.wrong_value}"),
-            *(self._key(user, f"verdict:{key.digest}") for key in verdict_keys),
+            epoch,
+            own + "generation",
+            own + "tally",
+            own + "sources",
+            own + "steps",
+            f"{own}wrong:{settlement.wrong_value}",
+            *(f"{own}verdict:{key.digest}" for key in verdict_keys),
         ]
         args = [
             int(now * 1000),
@@ -158,9 +165,9 @@ class RedisAttempts:
             subject.source,
             match.device.device_id if match else "",
             match.time_step if match else "",
-            _encoded(settlement.decision),
-            _encoded(Reject(RejectReason.CODE_REPLAYED)),
-            _encoded(Reject(RejectReason.ACCOUNT_LOCKED)),
+            asked,
+            _REPLAYED,
+            _LOCKED,
             int(_wrong_factor(settlement)),
             int(settlement.counted),
             *self._thresholds,
@@ -169,9 +176,8 @@ class RedisAttempts:
         state, verdict, locked_until = await self._scripts.run("settle", keys, args)
         if state in (b"cold", b"stale"):
             raise BackendUnavailable("redis", _UNSETTLED[state])
-        decision = _decoded(verdict.decode())
-        if decision == _decoded(_encoded(settlement.decision)):
-            decision = settlement.decision  # with its hint
+        final = verdict.decode()
+        decision = settlement.decision if final == asked else _decoded(final)  # the one has a hint
         return Settled(decision, state == b"shared", int(locked_until))
 
     async def open_epoch(self, forgotten_until: float) -> bool:
@@ -222,8 +228,9 @@ class RedisAttempts:
     async def locks(self, user: str) -> Locks:
         """Return what is counted against *user*."""
         pipeline = self._scripts.redis.pipeline(transaction=False)
-        pipeline.get(self._key(user, "tally"))
-        pipeline.hgetall(self._key(user, "sources"))
+        tally_key, sources_key = self._keys(user, "tally", "sources")
+        pipeline.get(tally_key)
+        pipeline.hgetall(sources_key)
         text, sources = await self._scripts.guarded(pipeline.execute())
         tally, consecutive = _tally(text)
         by_source = {source.decode(): _tally(value)[0] for source, value in sources.items()}
@@ -239,14 +246,14 @@ class RedisAttempts:
         """Forget all that is known of a user who was deleted, but for the used time steps."""
         await self.unlock(user)
 
-    def _epoch_key(self, user: str) -> str:
-        return f"{self._prefix}{{{_tag(user)}}}:epoch"
-
-    def _key(self, user: str, kind: str) -> str:
-        return f"{self._prefix}{{{_tag(user)}}}:{user}:{kind}"
+    def _names(self, user: str) -> tuple[str, str]:
+        """Return the key of the epoch in the user's slot, and what the user's keys begin with."""
+        slot = f"{self._prefix}{{{_tag(user)}}}:"
+        return slot + "epoch", f"{slot}{user}:"
 
     def _keys(self, user: str, *kinds: str) -> list[str]:
-        return [self._key(user, kind) for kind in kinds]
+        own = self._names(user)[1]
+        return [own + kind for kind in kinds]
 
 
 _UNSETTLED = {
@@ -265,6 +272,10 @@ def _tally(text: bytes | None) -> tuple[Tally, int]:
     return Tally(failures, since, locks, until), consecutive
 
 
+def _lock_end(text: bytes | None, now_ms: int) -> int:
+    return _tally(text)[0].lock_end(now_ms) if text else 0
+
+
 def _wrong_factor(settlement: Settlement) -> bool:
     """Return whether a reject, also one that the settlement finds, is a failure of the user.
 
@@ -280,6 +291,10 @@ def _encoded(decision: Decision) -> str:
     if isinstance(decision, Accept):
         return f"accept:{decision.method}"
     return f"reject:{decision.reason}"
+
+
+_REPLAYED = _encoded(Reject(RejectReason.CODE_REPLAYED))
+_LOCKED = _encoded(Reject(RejectReason.ACCOUNT_LOCKED))
 
 
 def _decoded(verdict: str) -> Decision:

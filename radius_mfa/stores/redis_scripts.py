@@ -1,12 +1,12 @@
-"""Lua scripts over one Redis: calls made in one turn of the loop travel together.
+"""Lua scripts over one Redis, by name; its faults in one form.
 
-redis-py costs about 45 us for a call of its own and about 15 us in a pipeline. Nothing is ever
-retried here: a script whose reply was lost may have run, and only the NAS may ask again.
+Nothing is ever retried here: a script whose reply was lost may have run, and only the NAS may ask
+again.
 """
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from importlib import resources
 from typing import Any, Self
 
@@ -18,8 +18,11 @@ from redis.exceptions import NoScriptError, RedisError
 
 from radius_mfa import tasks
 from radius_mfa.errors import BackendUnavailable
+from radius_mfa.stores.redis_pipe import Command, RedisPipe, open_pipe
 
-SENDERS = 2  # one waits for replies while the other sends
+PLAIN_CONNECTIONS = 8
+"""Connections for commands that are no scripts, which only the watch and command lines need."""
+
 MAX_PENDING_CALLS = 10_000
 
 Argument = str | bytes | int | float
@@ -32,7 +35,7 @@ def connect(url: str, *, password: str | None, timeout_seconds: float) -> "Redis
         "socket_timeout": timeout_seconds,
         "socket_connect_timeout": timeout_seconds,
         "retry": Retry(NoBackoff(), 0),
-        "max_connections": SENDERS + 6,
+        "max_connections": PLAIN_CONNECTIONS,
     }
     if password:
         options["password"] = password
@@ -50,27 +53,32 @@ def load_scripts() -> dict[str, str]:
 
 
 class RedisScripts:
-    """Runs scripts by name. Use as an async context manager: it owns its senders."""
+    """Runs scripts by name. Use as an async context manager: it owns its connection."""
 
-    def __init__(self, redis: "Redis", sources: Mapping[str, str]) -> None:
+    def __init__(
+        self, redis: "Redis", sources: Mapping[str, str], *, timeout_seconds: float = 1.0
+    ) -> None:
         self.redis = redis
-        self._sources = dict(sources)
+        self._timeout_seconds = timeout_seconds
+        self._greeting = [("SCRIPT", "LOAD", source) for source in sources.values()]
         self._digests = {
             name: hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
             for name, source in sources.items()
         }
-        self._pending: list[_Call] = []
-        self._wanted = asyncio.Event()
-        self._senders: list[asyncio.Task[Any]] = []
+        self._pipe: RedisPipe | None = None
+        self._opening: asyncio.Task[RedisPipe] | None = None
+        self._callers = 0
+        self._closed = False
 
     async def __aenter__(self) -> Self:
-        self._senders = [tasks.spawn(self._send()) for _ in range(SENDERS)]
         return self
 
     async def __aexit__(self, *_exc: object) -> None:
-        senders, self._senders = self._senders, []
-        await tasks.stop(*senders)
-        _fail(self._pending, _closed())
+        self._closed = True
+        if self._opening is not None:
+            await tasks.stop(self._opening)
+        if self._pipe is not None:
+            self._pipe.close(_ClosedError())
         await self.redis.aclose()
 
     async def run(self, name: str, keys: Sequence[str], args: Sequence[Argument] = ()) -> Any:  # noqa: ANN401 - a script returns what it likes
@@ -78,15 +86,41 @@ class RedisScripts:
 
         Raises BackendUnavailable where Redis is down, slow, read-only, loading or full.
         """
-        if not self._senders:
-            raise _closed()
-        if len(self._pending) >= MAX_PENDING_CALLS:
+        if self._callers >= MAX_PENDING_CALLS:
             raise BackendUnavailable("redis", "too many calls are waiting")
         command = ("EVALSHA", self._digests[name], len(keys), *keys, *args)
-        call = _Call(command)
-        self._pending.append(call)
-        self._wanted.set()
-        return await call.future
+        self._callers += 1
+        try:
+            pipe = self._pipe
+            if pipe is None or pipe.ended:
+                pipe = await self._opened()
+            try:
+                return await pipe.call(command)
+            except NoScriptError:  # it has run none of it
+                return await self._after_loading(pipe, command)
+        except Exception as error:  # noqa: BLE001 - whatever it is, there was no definite answer
+            raise unavailable(error) from None
+        finally:
+            self._callers -= 1
+
+    async def _after_loading(self, pipe: RedisPipe, command: Command) -> Any:  # noqa: ANN401 - see run
+        *_, reply = await asyncio.gather(*map(pipe.call, [*self._greeting, command]))
+        return reply
+
+    async def _opened(self) -> RedisPipe:
+        """Return an open pipe; everybody who wants one waits for the same."""
+        if self._closed:
+            raise _ClosedError
+        if self._opening is None or self._opening.done():
+            opening = open_pipe(self.redis, self._greeting, self._timeout_seconds)
+            self._opening = tasks.spawn(opening)
+        try:
+            self._pipe = await asyncio.shield(self._opening)
+        except asyncio.CancelledError:
+            if self._closed:
+                raise _ClosedError from None
+            raise
+        return self._pipe
 
     async def guarded(self, command: Awaitable[Any]) -> Any:  # noqa: ANN401 - see run
         """Return the reply of a plain *command* of ``redis``; raises BackendUnavailable as run."""
@@ -95,69 +129,9 @@ class RedisScripts:
         except (RedisError, OSError, TimeoutError) as error:
             raise unavailable(error) from None
 
-    async def _send(self) -> None:
-        while True:
-            await self._wanted.wait()
-            calls, self._pending = self._pending, []
-            self._wanted.clear()
-            calls = [call for call in calls if not call.future.done()]
-            if calls:
-                await self._execute(calls)
 
-    async def _execute(self, calls: list["_Call"]) -> None:
-        try:
-            replies = await self._pipelined(calls)
-            unknown = [
-                call
-                for call, reply in zip(calls, replies, strict=True)
-                if isinstance(reply, NoScriptError)
-            ]
-            for call, reply in zip(calls, replies, strict=True):
-                if call not in unknown:
-                    call.finish(reply)
-            if unknown:  # Redis was restarted: it has run none of these
-                for source in self._sources.values():
-                    await self.redis.script_load(source)
-                for call, reply in zip(unknown, await self._pipelined(unknown), strict=True):
-                    call.finish(reply)
-        except asyncio.CancelledError:
-            _fail(calls, _closed())
-            raise
-        except Exception as error:  # noqa: BLE001 - a sender that ended would leave callers waiting
-            _fail(calls, unavailable(error))
-
-    async def _pipelined(self, calls: list["_Call"]) -> list[Any]:
-        pipeline = self.redis.pipeline(transaction=False)
-        for call in calls:
-            pipeline.execute_command(*call.command)
-        return await pipeline.execute(raise_on_error=False)
-
-
-class _Call:
-    """One script call that waits for its reply."""
-
-    __slots__ = ("command", "future")
-
-    def __init__(self, command: tuple[Argument, ...]) -> None:
-        self.command = command
-        self.future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-
-    def finish(self, reply: Any) -> None:  # noqa: ANN401 - a script returns what it likes
-        if isinstance(reply, Exception):
-            _fail([self], unavailable(reply))
-        elif not self.future.done():  # the caller may have been cancelled
-            self.future.set_result(reply)
-
-
-def _fail(calls: Iterable[_Call], error: BackendUnavailable) -> None:
-    for call in calls:
-        if not call.future.done():
-            # One for each: a traceback grows with every caller that it is raised in.
-            call.future.set_exception(BackendUnavailable(error.backend, error.cause))
-
-
-def _closed() -> BackendUnavailable:
-    return BackendUnavailable("redis", "the connection is closed")
+class _ClosedError(Exception):
+    """The store was closed while somebody waited for it."""
 
 
 def unavailable(error: Exception) -> BackendUnavailable:
@@ -165,6 +139,8 @@ def unavailable(error: Exception) -> BackendUnavailable:
 
     redis-py wraps what went wrong while it connected, like a wrong password.
     """
+    if isinstance(error, _ClosedError):
+        return BackendUnavailable("redis", "the connection is closed")
     root = error.__cause__ or error.__context__
     if type(error) is RedisConnectionError and isinstance(root, (RedisError, OSError)):
         return BackendUnavailable("redis", type(root).__name__)

@@ -70,7 +70,7 @@ class World:
             case "commit":
                 self.record = NEW
             case "barrier ends":
-                key = self.store._key(self.user, "barrier")
+                [key] = self.store._keys(self.user, "barrier")
                 assert await self.store._scripts.redis.delete(key) == 1
             case _:
                 await self.store.invalidate(self.user)

@@ -166,7 +166,7 @@ class Twins(RuleBasedStateMachine):
     @rule(user=st.sampled_from(USERS))
     def end_barrier(self, user: str) -> None:
         """As 15 seconds without a change do."""
-        self._run(self.redis._scripts.redis.delete(self.redis._key(user, "barrier")))
+        self._run(self.redis._scripts.redis.delete(*self.redis._keys(user, "barrier")))
         self._barriers.discard(user)
 
     @rule(delta_ms=times)

@@ -10,7 +10,7 @@ import pytest
 
 from radius_mfa.errors import BackendUnavailable
 from radius_mfa.stores import redis_scripts
-from radius_mfa.stores.redis_scripts import SENDERS, RedisScripts
+from radius_mfa.stores.redis_scripts import PLAIN_CONNECTIONS, RedisScripts
 from radius_mfa.tasks import TaskSet
 from tests.support.redis import Proxy, RealRedis, scripts_over
 
@@ -64,7 +64,7 @@ async def refused(call: Awaitable[Any]) -> BackendUnavailable:
 
 async def recovery(scripts: RedisScripts) -> None:
     """Wait until a script runs; connections that died meanwhile may each cost one call."""
-    for _ in range(redis_scripts.SENDERS + 8):
+    for _ in range(PLAIN_CONNECTIONS + 8):
         try:
             assert await scripts.run("echo", ["k"], ["back"]) == b"back"
         except BackendUnavailable:
@@ -134,7 +134,7 @@ async def test_a_full_redis_refuses_to_write_and_goes_on_reading(own_redis: Real
 
 async def test_a_call_that_cannot_be_sent_stops_no_later_one(scripts: RedisScripts) -> None:
     """A sender that died of it would leave every later caller waiting."""
-    for _ in range(SENDERS + 1):
+    for _ in range(3):
         with pytest.raises(BackendUnavailable, match="redis: UnicodeEncodeError"):
             await scripts.run("echo", ["k"], ["\ud800"])
     assert await scripts.run("echo", ["k"], ["v"]) == b"v"
@@ -159,7 +159,7 @@ async def test_a_closed_store_answers_nobody_for_ever(own_redis: RealRedis) -> N
         await count(scripts)
         own_redis.hang()
         calls = []
-        for _ in range(SENDERS + 1):
+        for _ in range(3):
             calls.append(tasks.spawn(count(scripts)))
             await asyncio.sleep(0.01)
     ends = await asyncio.gather(*calls, return_exceptions=True)
@@ -201,8 +201,8 @@ async def test_a_redis_that_was_restarted_is_served_again(own_redis: RealRedis) 
     """Between two calls, so that none was lost: nobody need notice."""
     async with scripts_over(own_redis.url, SOURCES) as scripts:
         await asyncio.gather(*(count(scripts) for _ in range(10)))
-        own_redis.stop()
-        own_redis.start()
+        await asyncio.to_thread(own_redis.stop)  # the loop sees the connection end
+        await asyncio.to_thread(own_redis.start)
         await asyncio.gather(*(count(scripts) for _ in range(10)))
     assert counted(own_redis) == 10
 
@@ -211,7 +211,7 @@ async def test_a_stopped_redis_fails_fast_and_works_when_it_is_back(own_redis: R
     """A13, S04: long before the time that a hanging one is given."""
     async with scripts_over(own_redis.url, SOURCES, timeout_seconds=10) as scripts:
         await count(scripts)
-        own_redis.stop()
+        await asyncio.to_thread(own_redis.stop)
         began = time.monotonic()
         causes = {str(await refusal(scripts)) for _ in range(5)}
         assert causes <= {"redis: ConnectionResetError", "redis: FileNotFoundError"}

@@ -103,7 +103,8 @@ async def scripts_over(
 ) -> AsyncIterator[RedisScripts]:
     """Open the product's scripts, or *sources*, over the Redis at *url*."""
     redis = connect(url, password=password, timeout_seconds=timeout_seconds)
-    async with RedisScripts(redis, load_scripts() if sources is None else sources) as scripts:
+    named = load_scripts() if sources is None else sources
+    async with RedisScripts(redis, named, timeout_seconds=timeout_seconds) as scripts:
         yield scripts
 
 
