@@ -68,14 +68,21 @@ def _tame(_logger: object, method: str, event: Event) -> Event:
         "event": printable(str(event.pop("event", None))),
     }
     for name, value in event.items():
-        if value or value == 0:  # false and 0 say something
+        if type(value) is float:
+            tamed[name] = value
+        elif value or value == 0:  # false and 0 say something
             tamed[name] = _value(name, value)
     return tamed
 
 
 def _timestamp(now: float) -> str:
     """Return Unix time as ISO 8601 in UTC, to the microsecond."""
-    return datetime.fromtimestamp(now, UTC).isoformat(timespec="microseconds")[:-6] + "Z"
+    return f"{_second(int(now))}.{int(now % 1 * 1e6):06d}Z"
+
+
+@lru_cache(1)
+def _second(second: int) -> str:
+    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def _value(name: str, value: object) -> object:

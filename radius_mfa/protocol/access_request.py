@@ -77,7 +77,7 @@ def revealed_password(hidden: bytes, authenticator: bytes, shared_secret: bytes)
 
 
 def _method(packet: Packet) -> Method:
-    present = {number for number, _ in packet.attributes}
+    present = packet.firsts
     if Attribute.EAP_MESSAGE in present:
         return Method.EAP
     if Attribute.CHAP_PASSWORD in present:

@@ -1,18 +1,18 @@
 """From a decision to signed octets.
 
-The code is always set from the decision (rule 4: pyrad's own default is Access-Accept), the
-Message-Authenticator always comes first (BlastRADIUS), Proxy-State is copied unmodified.
+The code is always set from the decision (rule 4), the Message-Authenticator always comes first
+(BlastRADIUS), Proxy-State is copied unmodified and in order.
 """
 
+import hashlib
+import hmac
 import struct
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
-from pyrad.packet import AuthPacket
-
 from radius_mfa.errors import ReplyTooLong
 from radius_mfa.policy.decision import Accept, Decision, Reject
-from radius_mfa.protocol.wire import MAX_PACKET_OCTETS, Attribute, Code, Packet
+from radius_mfa.protocol.wire import HEADER_OCTETS, MAX_PACKET_OCTETS, Attribute, Code, Packet
 
 Attributes = Mapping[int, Sequence[bytes]]
 
@@ -53,24 +53,28 @@ def signed_reply(
 ) -> bytes:
     """Return the octets of a reply to *request*: Response Authenticator, Message-Authenticator.
 
-    Raises ReplyTooLong over 4096 octets (RFC 2865 section 3).
+    Raises ReplyTooLong over 4096 octets (RFC 2865 section 3), ValueError for a value that no
+    attribute holds.
     """
-    reply = AuthPacket(
-        code=int(code),
-        id=request.identifier,
-        secret=shared_secret,
-        authenticator=request.authenticator,
-    )
-    reply.add_message_authenticator()
-    for number, values in attributes.items():
-        reply[int(number)] = list(values)
     proxy_states = request.all(Attribute.PROXY_STATE)
-    if proxy_states:
-        reply[int(Attribute.PROXY_STATE)] = proxy_states
-    try:
-        octets: bytes = reply.ReplyPacket()
-    except struct.error:
-        raise ReplyTooLong("the reply does not fit into a RADIUS packet") from None
-    if len(octets) > MAX_PACKET_OCTETS:
-        raise ReplyTooLong(f"the reply would be {len(octets)} octets long")
-    return octets
+    parts = [_UNSIGNED]
+    for number, values in (*attributes.items(), (Attribute.PROXY_STATE, proxy_states)):
+        parts += [bytes((number, len(value) + _ATTRIBUTE_HEADER)) + value for value in values]
+    body = b"".join(parts)
+    length = HEADER_OCTETS + len(body)
+    if length > MAX_PACKET_OCTETS:
+        raise ReplyTooLong(f"the reply would be {length} octets long")
+    header = _HEADER.pack(code, request.identifier, length)
+    # RFC 3579 section 3.2, then RFC 2865 section 3: each over the Request Authenticator
+    signature = hmac.digest(shared_secret, header + request.authenticator + body, "md5")
+    body = _MESSAGE_AUTHENTICATOR + signature + body[len(_UNSIGNED) :]
+    authenticator = hashlib.md5(
+        header + request.authenticator + body + shared_secret, usedforsecurity=False
+    ).digest()
+    return header + authenticator + body
+
+
+_ATTRIBUTE_HEADER = 2
+_HEADER = struct.Struct("!BBH")
+_MESSAGE_AUTHENTICATOR = bytes((Attribute.MESSAGE_AUTHENTICATOR, 18))
+_UNSIGNED = _MESSAGE_AUTHENTICATOR + bytes(16)

@@ -73,13 +73,11 @@ class Packet:
     authenticator: bytes = field(repr=False)
     octets: bytes = field(repr=False)
     attributes: tuple[tuple[int, bytes], ...] = field(repr=False)
+    firsts: dict[int, bytes] = field(repr=False)
 
     def first(self, attribute: Attribute) -> bytes | None:
         """Return the value of the first *attribute*, or None."""
-        for number, value in self.attributes:
-            if number == attribute:
-                return value
-        return None
+        return self.firsts.get(attribute)
 
     def all(self, attribute: Attribute) -> list[bytes]:
         """Return the values of every *attribute*, in order."""
@@ -94,14 +92,20 @@ def parsed(datagram: bytes) -> Packet:
     if len(datagram) < HEADER_OCTETS:
         raise MalformedPacket("shorter than a RADIUS header")
     code, identifier, length, authenticator = _HEADER.unpack_from(datagram)
-    if code not in (Code.ACCESS_REQUEST, Code.STATUS_SERVER):
+    served = _SERVED.get(code)
+    if served is None:
         raise UnexpectedCode(f"code {code} is not served on this port")
     if not HEADER_OCTETS <= length <= MAX_PACKET_OCTETS:
         raise MalformedPacket("the Length field is out of range")
     if length > len(datagram):
         raise MalformedPacket("the datagram is shorter than its Length field")
     octets = datagram[:length]  # "octets outside the range of the Length field ... are padding"
-    return Packet(Code(code), identifier, authenticator, octets, _attributes(octets))
+    attributes = _attributes(octets)
+    firsts = dict(reversed(attributes))
+    return Packet(served, identifier, authenticator, octets, attributes, firsts)
+
+
+_SERVED = {int(code): code for code in (Code.ACCESS_REQUEST, Code.STATUS_SERVER)}
 
 
 def _attributes(octets: bytes) -> tuple[tuple[int, bytes], ...]:

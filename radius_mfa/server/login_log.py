@@ -7,7 +7,7 @@ import os
 import time
 from typing import Any
 
-import structlog
+from structlog.typing import FilteringBoundLogger as BoundLogger
 
 from radius_mfa.authentication.login import Outcome, Trace, lock_hint
 from radius_mfa.errors import BackendUnavailable
@@ -16,8 +16,6 @@ from radius_mfa.protocol.access_request import AccessRequest
 from radius_mfa.protocol.duplicates import Source
 from radius_mfa.protocol.nas import Nas
 from radius_mfa.server.faults import fault
-
-log = structlog.get_logger()
 
 UNDECODABLE = "(undecodable)"
 
@@ -33,11 +31,14 @@ BACKEND_HINTS = {
 class LoginRecord:
     """Collects what the line of one login says."""
 
-    __slots__ = ("_arrived", "_decided", "_nas", "_request", "source", "trace")
+    __slots__ = ("_arrived", "_decided", "_log", "_nas", "_request", "source", "trace")
 
-    def __init__(self, nas: Nas, request: AccessRequest, source: Source, arrived: float) -> None:
-        """Take the request and the monotonic time of its arrival."""
+    def __init__(
+        self, log: BoundLogger, nas: Nas, request: AccessRequest, source: Source, arrived: float
+    ) -> None:
+        """Take a bound logger, the request and the monotonic time of its arrival."""
         self.source = source
+        self._log = log
         self.trace = Trace()
         self._nas = nas
         self._request = request
@@ -57,19 +58,19 @@ class LoginRecord:
         if superseded:
             fields["sent"] = "no: the NAS has reused the identifier"
         if isinstance(decision, Accept):
-            log.info("login.accepted", method=decision.method, **fields)
+            self._log.info("login.accepted", method=decision.method, **fields)
         else:
             fields |= {"reason": decision.reason.value, "hint": decision.hint}
-            log.info("login.rejected", method=self._request.method.value, **fields)
+            self._log.info("login.rejected", method=self._request.method.value, **fields)
         if outcome.locked_until:
             lock = {name: fields[name] for name in _OF_THE_LOCK}
-            log.warning(
+            self._log.warning(
                 "user.locked", hint=lock_hint(self.trace.user, outcome.locked_until), **lock
             )
 
     def unanswered(self, error: BackendUnavailable) -> None:
         """Write the line of a login that no backend could decide."""
-        log.error(
+        self._log.error(
             "login.unanswered",
             method=self._request.method.value,
             backend=error.backend,
@@ -81,7 +82,7 @@ class LoginRecord:
     def failed(self, error: Exception) -> None:
         """Write where an unforeseen fault was; no reply was given."""
         self.decided()
-        log.error("login.failed", **fault(error), **self._fields())
+        self._log.error("login.failed", **fault(error), **self._fields())
 
     def _fields(self) -> dict[str, Any]:
         request, source, trace = self._request, self.source, self.trace
