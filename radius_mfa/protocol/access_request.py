@@ -17,7 +17,10 @@ class Method(StrEnum):
 
     PAP = "pap"
     CHAP = "chap"
+    MS_CHAP = "ms-chap"
     EAP = "eap"
+    CALL_CHECK = "call-check"
+    AUTHORIZE_ONLY = "authorize-only"
     NONE = "none"
 
 
@@ -49,7 +52,7 @@ def access_request(packet: Packet, nas: Nas) -> AccessRequest:
         user_password=None
         if hidden is None
         else revealed_password(hidden, packet.authenticator, nas.shared_secret),
-        method=_method(packet),
+        method=method(packet),
         calling_station_id=_legible(packet.first(Attribute.CALLING_STATION_ID)),
         nas_identifier=_legible(packet.first(Attribute.NAS_IDENTIFIER)),
         acct_session_id=packet.first(Attribute.ACCT_SESSION_ID),
@@ -76,13 +79,39 @@ def revealed_password(hidden: bytes, authenticator: bytes, shared_secret: bytes)
     return plain.to_bytes(length, "big").rstrip(b"\0")
 
 
-def _method(packet: Packet) -> Method:
+def method(packet: Packet) -> Method:
+    """Return what *packet* asks for, and by which credentials.
+
+    A service that is no login is never taken for one, whatever else the packet holds: without
+    the State of an earlier login there is nobody to authorise (RFC 5080 section 2.1.1; A12).
+    """
+    service = packet.firsts.get(Attribute.SERVICE_TYPE)
+    return _NO_LOGIN[service] if service in _NO_LOGIN else credentials(packet)
+
+
+def credentials(packet: Packet) -> Method:
+    """Return the kind of credentials in *packet*; User-Password beside another is not PAP (P15)."""
     present = packet.firsts
     if Attribute.EAP_MESSAGE in present:
         return Method.EAP
     if Attribute.CHAP_PASSWORD in present:
         return Method.CHAP
-    return Method.PAP if Attribute.USER_PASSWORD in present else Method.NONE
+    if Attribute.USER_PASSWORD in present:
+        return Method.PAP
+    vendor_specific = packet.all(Attribute.VENDOR_SPECIFIC)
+    if any(value.startswith(_MS_CHAP_RESPONSES) for value in vendor_specific):
+        return Method.MS_CHAP
+    return Method.NONE
+
+
+_NO_LOGIN = {
+    (10).to_bytes(4, "big"): Method.CALL_CHECK,
+    (17).to_bytes(4, "big"): Method.AUTHORIZE_ONLY,
+}
+"""By Service-Type, RFC 2865 section 5.6 and RFC 5176 section 3.6."""
+
+_MS_CHAP_RESPONSES = (b"\0\0\x01\x37\x01", b"\0\0\x01\x37\x19")
+"""Vendor 311: MS-CHAP-Response and MS-CHAP2-Response (RFC 2548 section 2)."""
 
 
 def _legible(octets: bytes | None) -> str:

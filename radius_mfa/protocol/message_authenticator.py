@@ -13,6 +13,7 @@ from radius_mfa.errors import (
     MissingMessageAuthenticator,
     UnsignedProxyState,
 )
+from radius_mfa.protocol.access_request import Method, credentials
 from radius_mfa.protocol.nas import Nas
 from radius_mfa.protocol.wire import HEADER_OCTETS, Attribute, Code, Packet
 
@@ -53,8 +54,9 @@ def _value_position(octets: bytes) -> int:
 def check(packet: Packet, nas: Nas) -> Verdict:
     """Raise the Discard that the NAS's policy asks for, or return the verdict.
 
-    Status-Server (RFC 5997 section 3) and EAP-Message (RFC 3579 section 3.1) need a valid one
-    whatever the policy says (checklist S02, B07).
+    Status-Server (RFC 5997 section 3), EAP-Message (RFC 3579 section 3.1) and a request without
+    credentials (RFC 3579 section 3.3, note 1) need a valid one whatever the policy says
+    (checklist S02, B07, P16).
     """
     found = verdict(packet, nas.shared_secret)
     discard = _refusal(packet, nas, found)
@@ -81,4 +83,6 @@ def _why_required(packet: Packet, nas: Nas) -> str:
         return "Status-Server"
     if packet.first(Attribute.EAP_MESSAGE) is not None:
         return "EAP-Message"
+    if credentials(packet) is Method.NONE:
+        return "a request without credentials"
     return "a request of this client" if nas.require_message_authenticator else ""

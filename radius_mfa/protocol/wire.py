@@ -38,6 +38,7 @@ class Attribute(IntEnum):
     USER_PASSWORD = 2
     CHAP_PASSWORD = 3
     NAS_IP_ADDRESS = 4
+    SERVICE_TYPE = 6
     REPLY_MESSAGE = 18
     STATE = 24
     VENDOR_SPECIFIC = 26

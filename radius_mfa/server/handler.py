@@ -7,6 +7,7 @@ Decides nothing by itself: the packet's fate is ``protocol``'s, the login's is
 import asyncio
 import random
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -35,6 +36,13 @@ Address = tuple[str, int]
 
 REJECT_JITTER = 0.1
 """The share of the reject delay that is random on top of it."""
+
+CONVERSATION_RESERVE = 8
+"""One in so many places in flight is kept for requests with State: a login half done is worth
+more than one not begun (RFC 5080 section 2.2.3; checklist D11)."""
+
+STATUS_SERVER_PER_SECOND = 100
+"""A client gets no more answers to Status-Server than this; watchdogs send one in 6 to 60 s."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +75,9 @@ class Handler:
         self._metrics = Metrics() if metrics is None else metrics
         self._backends_up = backends_up
         self._log = log.bind()  # once: a logger costs a login a tenth of its line
+        self._room = policy.max_requests_in_flight
+        self._room_for_new = self._room - self._room // CONVERSATION_RESERVE
+        self._status_second, self._status_answers = 0, Counter[str]()
         self.in_flight = 0
         self._metrics.in_flight.set_function(lambda: self.in_flight)
 
@@ -82,7 +93,7 @@ class Handler:
         packet = wire.parsed(octets)
         message_authenticator.check(packet, nas)
         if packet.code is Code.STATUS_SERVER:
-            return self._status_reply(packet, nas)
+            return self._status_reply(packet, nas, arrived)
         source = (*peer, packet.identifier, f"{local[0]}:{local[1]}")
         entry = self._duplicates.begin(source, packet.authenticator, arrived)
         if entry.reply is not None:
@@ -95,12 +106,17 @@ class Handler:
             if entry.reply is None:
                 self._duplicates.abandon(source, entry)
 
-    def _status_reply(self, packet: Packet, nas: Nas) -> bytes:
+    def _status_reply(self, packet: Packet, nas: Nas, arrived: float) -> bytes:
         """Answer Status-Server (RFC 5997); silence when a backend is down makes a NAS fail over."""
         if not nas.status_server:
             raise StatusServerRefused("Status-Server is switched off for this client")
         if not self._backends_up():
             raise StatusServerRefused("a backend is down")
+        if int(arrived) != self._status_second:
+            self._status_second, self._status_answers = int(arrived), Counter()
+        self._status_answers[nas.name] += 1
+        if self._status_answers[nas.name] > STATUS_SERVER_PER_SECOND:
+            raise StatusServerRefused(f"more than {STATUS_SERVER_PER_SECOND} of them in a second")
         self._metrics.status_server.labels(nas.name).inc()
         return signed_reply(packet, nas.shared_secret, Code.ACCESS_ACCEPT)
 
@@ -132,7 +148,9 @@ class Handler:
     ) -> Outcome | None:
         """Return the outcome, or None where a backend has none and the NAS shall get no reply."""
         attempt = _attempt(packet, nas, request, record.source)
-        if self.in_flight >= self._policy.max_requests_in_flight:
+        if self.in_flight >= self._room_for_new and (
+            self.in_flight >= self._room or packet.first(wire.Attribute.STATE) is None
+        ):
             raise Overloaded(f"{self.in_flight} requests are in flight")
         self.in_flight += 1
         try:

@@ -147,6 +147,43 @@ def test_only_user_password_alone_is_pap(fields: list[tuple[int, bytes]], method
         assert read(*order).method is method
 
 
+@pytest.mark.parametrize(
+    ("fields", "method"),
+    [
+        ([(26, b"\0\0\x01\x37\x01\x34" + bytes(50))], Method.MS_CHAP),
+        ([(26, b"\0\0\x01\x37\x19\x34" + bytes(50))], Method.MS_CHAP),
+        ([(26, b"\0\0\x01\x37\x0b\x12" + bytes(16))], Method.NONE),
+        ([(26, b"\0\0\0\x09\x19\x34" + bytes(50))], Method.NONE),
+        ([(26, b"\0\0\x01\x37")], Method.NONE),
+    ],
+    ids=["MS-CHAP", "MS-CHAPv2", "the challenge alone", "another vendor", "cut short"],
+)
+def test_a_response_of_ms_chap_is_told_from_nothing(
+    fields: list[tuple[int, bytes]], method: Method
+) -> None:
+    """P16: the operator reads what the NAS sends, and that it is to send PAP."""
+    assert read(USER, *fields).method is method
+    assert read(USER, PASSWORD, *fields).method is Method.PAP
+
+
+@pytest.mark.parametrize(
+    ("service", "method"),
+    [
+        (10, Method.CALL_CHECK),
+        (17, Method.AUTHORIZE_ONLY),
+        *((other, Method.PAP) for other in (0, 1, 2, 5, 8, 9, 11, 16, 18, 2**31)),
+    ],
+)
+@pytest.mark.parametrize("state", [[], [(24, b"a State of nobody")]])
+def test_a_service_that_is_no_login_is_none_whatever_stands_beside_it(
+    service: int, method: Method, state: list[tuple[int, bytes]]
+) -> None:
+    """A12."""
+    fields = [USER, PASSWORD, (6, service.to_bytes(4, "big")), *state]
+    for order in permutations(fields):
+        assert read(*order).method is method
+
+
 def test_what_is_absent_is_empty() -> None:
     """P16: for the login to refuse; nothing is made up."""
     assert read() == AccessRequest(

@@ -19,11 +19,13 @@ from radius_mfa.protocol.nas import Nas
 from radius_mfa.protocol.wire import parsed
 from tests.support.radius import (
     ACCESS_REQUEST,
+    CHAP_PASSWORD,
     EAP_MESSAGE,
     MESSAGE_AUTHENTICATOR,
     PROXY_STATE,
     STATUS_SERVER,
     USER_NAME,
+    USER_PASSWORD,
     encode,
     packet_of,
     signed,
@@ -31,19 +33,29 @@ from tests.support.radius import (
 
 SECRET = b"a shared secret of the tests"
 AUTHENTICATOR = bytes(range(16))
-USER = (USER_NAME, b"alice")
+USER, PASSWORD = (USER_NAME, b"alice"), (USER_PASSWORD, bytes(16))
 PROXY, EAP = (PROXY_STATE, b"p1"), (EAP_MESSAGE, b"\x02\x01\x00\x0a\x01alice")
 BOTH = (False, True)
 POLICIES = list(product(BOTH, BOTH))
 """Every (require_message_authenticator, limit_proxy_state)."""
 
 LOGIN, PROXIED, EAP_LOGIN, PROXIED_EAP_LOGIN, STATUS, PROXIED_STATUS = SHAPES = [
-    (ACCESS_REQUEST, (USER,)),
-    (ACCESS_REQUEST, (USER, PROXY)),
+    (ACCESS_REQUEST, (USER, PASSWORD)),
+    (ACCESS_REQUEST, (USER, PASSWORD, PROXY)),
     (ACCESS_REQUEST, (USER, EAP)),
     (ACCESS_REQUEST, (USER, PROXY, EAP)),
     (STATUS_SERVER, ()),
     (STATUS_SERVER, (PROXY,)),
+]
+
+CHAP_LOGIN = (ACCESS_REQUEST, (USER, (CHAP_PASSWORD, bytes(17))))
+MS_CHAP_LOGIN = (ACCESS_REQUEST, (USER, (26, b"\0\0\x01\x37\x19\x34" + bytes(50))))
+WITHOUT_CREDENTIALS = [
+    (ACCESS_REQUEST, ()),
+    (ACCESS_REQUEST, (USER,)),
+    (ACCESS_REQUEST, (USER, (6, b"\0\0\0\x0a"))),
+    (ACCESS_REQUEST, (USER, (24, b"a State"))),
+    (ACCESS_REQUEST, (USER, (26, b"\0\0\x01\x37\x0b\x12" + bytes(16)))),  # MS-CHAP-Challenge
 ]
 
 
@@ -81,8 +93,8 @@ def test_a_wrong_one_is_discarded_by_every_policy(
         (PROXIED, True, True, MissingMessageAuthenticator),
         (PROXIED, False, True, UnsignedProxyState),  # B04
         *(
-            (shape, require, limit, MissingMessageAuthenticator)  # B07, S02
-            for shape in (EAP_LOGIN, PROXIED_EAP_LOGIN, STATUS, PROXIED_STATUS)
+            (shape, require, limit, MissingMessageAuthenticator)  # B07, S02, P16
+            for shape in (*SHAPES[2:], *WITHOUT_CREDENTIALS)
             for require, limit in POLICIES
         ),
     ],
@@ -94,13 +106,18 @@ def test_a_missing_one_is_discarded_where_it_is_asked_for(
     require: bool,
     limit: bool,
 ) -> None:
-    """B03, B04, B07, S02: by the NAS's policy, and whatever it says for EAP and Status-Server."""
+    """B03, B04, B07, S02, P16: by the NAS's policy, or whatever it says.
+
+    The latter for EAP, for Status-Server and for a request without any credentials.
+    """
     with pytest.raises(discard):
         check(parsed(request(shape, "none")), nas(require=require, limit=limit))
 
 
 @pytest.mark.parametrize(
-    ("shape", "limit"), [(LOGIN, False), (LOGIN, True), (PROXIED, False)], ids=str
+    ("shape", "limit"),
+    [(LOGIN, False), (LOGIN, True), (PROXIED, False), (CHAP_LOGIN, True), (MS_CHAP_LOGIN, True)],
+    ids=str,
 )
 def test_a_missing_one_passes_where_the_operator_says_so(
     shape: tuple[int, tuple[tuple[int, bytes], ...]], *, limit: bool

@@ -4,7 +4,7 @@ import asyncio
 import base64
 import ipaddress
 import os
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -24,7 +24,7 @@ from radius_mfa.policy.decision import Accept, Reject, RejectReason
 from radius_mfa.policy.totp import Device
 from radius_mfa.protocol.duplicates import DuplicateCache
 from radius_mfa.protocol.nas import Nas, NasTable
-from radius_mfa.server.handler import AnswerPolicy, Handler
+from radius_mfa.server.handler import STATUS_SERVER_PER_SECOND, AnswerPolicy, Handler
 from radius_mfa.server.metrics import Metrics
 from radius_mfa.stores.memory import MemoryAttempts, MemoryDirectory, MemoryEnrolments
 from radius_mfa.tasks import spawn
@@ -36,6 +36,7 @@ from tests.support.radius import (
     STATUS_SERVER,
     USER_NAME,
     USER_PASSWORD,
+    Attributes,
     Reply,
     hide,
     packet_of,
@@ -80,11 +81,12 @@ def request(
     identifier: int = 7,
     authenticator: bytes = b"",
     typed: str = "x",
+    attributes: Attributes = (),
     message_authenticator: str = "first",
 ) -> bytes:
     authenticator = authenticator or os.urandom(16)
     hidden = hide(typed.encode(), SECRET, authenticator)
-    fields = [(USER_NAME, b"alice"), (USER_PASSWORD, hidden)] if code == 1 else []
+    fields = [(USER_NAME, b"alice"), (USER_PASSWORD, hidden), *attributes] if code == 1 else []
     return packet_of(code, identifier, authenticator, fields, SECRET, message_authenticator)
 
 
@@ -223,7 +225,31 @@ async def test_a_reply_that_can_not_be_built_is_no_accept(monkeypatch: pytest.Mo
     assert (await answered(handler, packet)).code == ACCESS_ACCEPT
 
 
+async def test_a_login_half_done_has_room_where_a_new_one_has_none() -> None:
+    """D11: the last eighth of the room is for requests with State, and it is bounded too."""
+    login = StubLogin()
+    login.gate.clear()
+    handler = handler_of(login, policy=AnswerPolicy(max_requests_in_flight=16))
+    new = [request(identifier=n) for n in range(15)]
+    further = [request(identifier=n, attributes=[(24, b"state")]) for n in range(20, 23)]
+    working = [spawn(handler.answer(packet, PEER, LOCAL, NOW)) for packet in new[:14]]
+    await asyncio.sleep(0)
+    for _ in range(2):  # a packet that was shed is not remembered: it is a fresh try each time
+        with pytest.raises(Overloaded):
+            await handler.answer(new[14], PEER, LOCAL, NOW)
+    working += [spawn(handler.answer(packet, PEER, LOCAL, NOW)) for packet in further[:2]]
+    await asyncio.sleep(0)
+    for packet in (further[2], new[14]):
+        with pytest.raises(Overloaded):
+            await handler.answer(packet, PEER, LOCAL, NOW)
+    login.gate.set()
+    assert None not in await asyncio.gather(*working)
+    assert len(login.attempts) == 16
+    assert (await answered(handler, new[14])).code == ACCESS_ACCEPT
+
+
 async def test_no_more_requests_in_flight_than_allowed() -> None:
+    """D10, D11: those in flight are finished, the rest is asked again."""
     login = StubLogin()
     login.gate.clear()
     handler = handler_of(login, policy=AnswerPolicy(max_requests_in_flight=1))
@@ -263,6 +289,26 @@ async def test_status_server_is_silent_when_it_must_be(
     packet = request(code=STATUS_SERVER, message_authenticator=message_authenticator)
     with pytest.raises(discard):
         await handler_of(StubLogin(), **options).answer(packet, PEER, LOCAL, NOW)
+
+
+async def test_status_server_is_answered_so_often_a_second_and_no_login_pays_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """S03: each client by itself, and the next second again."""
+    clock = [1000.2]
+    monkeypatch.setattr("radius_mfa.server.handler.time.monotonic", lambda: clock[0])
+    here = ipaddress.ip_network("192.0.2.1"), ipaddress.ip_network("192.0.2.2")
+    table = NasTable([Nas("one", here[:1], SECRET), Nas("other", here[1:], SECRET)])
+    handler = Handler(table, cast("Login", StubLogin()))
+    packet, other = request(code=STATUS_SERVER), ("192.0.2.2", 1)
+    for second in range(2):
+        clock[0] = 1000.2 + second
+        for _ in range(STATUS_SERVER_PER_SECOND):
+            assert await handler.answer(packet, PEER, LOCAL, NOW)
+        with pytest.raises(StatusServerRefused, match="in a second"):
+            await handler.answer(packet, PEER, LOCAL, NOW)
+    assert (await answered(handler, packet, other)).code == ACCESS_ACCEPT
+    assert (await answered(handler, request())).code == ACCESS_ACCEPT
 
 
 async def test_every_reject_looks_alike() -> None:
