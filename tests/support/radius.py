@@ -15,7 +15,7 @@ from tests.support.debian import tool
 
 ACCESS_REQUEST, ACCESS_ACCEPT, ACCESS_REJECT, STATUS_SERVER = 1, 2, 3, 12
 USER_NAME, USER_PASSWORD, CHAP_PASSWORD, REPLY_MESSAGE, CALLING_STATION_ID = 1, 2, 3, 18, 31
-NAS_IDENTIFIER, PROXY_STATE, ACCT_SESSION_ID = 32, 33, 44
+STATE, NAS_IDENTIFIER, PROXY_STATE, ACCT_SESSION_ID = 24, 32, 33, 44
 EAP_MESSAGE, MESSAGE_AUTHENTICATOR = 79, 80
 
 Attributes = Sequence[tuple[int, bytes]]
@@ -64,6 +64,12 @@ def packet_of(  # noqa: PLR0917 - the fields of a packet, in their order
         return signed(encode(code, identifier, authenticator, [*fields, *zeroed]), secret)
     packet = encode(code, identifier, authenticator, [*zeroed, *fields])
     return signed(packet, secret if message_authenticator == "first" else secret + b"x")
+
+
+def request_authenticator(packet: bytes, secret: bytes) -> bytes:
+    """Return *packet* with the authenticator of an Accounting-Request (RFC 2866 section 3)."""
+    digest = hashlib.md5(packet[:4] + bytes(16) + packet[20:] + secret).digest()  # noqa: S324
+    return packet[:4] + digest + packet[20:]
 
 
 @dataclass(frozen=True)
