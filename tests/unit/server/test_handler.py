@@ -332,6 +332,27 @@ async def test_a_reject_is_delayed_from_its_arrival_on() -> None:
     assert 0.2 <= loop.time() - began < 1.0
 
 
+async def test_the_delay_of_each_reject_has_a_chance_of_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A14: up to a tenth on top, drawn anew each time; an Accept draws none and waits for none."""
+    chances = [0.0, 0.999, 0.5]
+    left = list(chances)
+    monkeypatch.setattr("radius_mfa.server.handler.random.random", lambda: left.pop(0))
+    login = StubLogin(Outcome(Reject(RejectReason.WRONG_CODE)))
+    handler = handler_of(login, policy=AnswerPolicy(reject_delay_seconds=0.2))
+    loop = asyncio.get_running_loop()
+    for chance in chances:
+        began = loop.time()
+        await answered(handler, request())
+        assert loop.time() - began >= 0.2 * (1 + 0.1 * chance) - 0.002
+    login.ending = Outcome(Accept("totp"))
+    began = loop.time()
+    await answered(handler, request())
+    assert loop.time() - began < 0.2
+    assert left == []
+
+
 async def test_what_the_login_is_told() -> None:
     """The attempt holds what the NAS sent, decrypted, and names the packet."""
     login = StubLogin()
