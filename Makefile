@@ -1,8 +1,9 @@
 # make run    a demo: server, one user, one login        make check  lint, types, import contracts
 # make test   every test                                 make bench  speed, against its rivals
 # make lock   pin dependencies anew                      make clean  remove what make made
+# make conformance   write docs/conformance.md from the tests
 .DEFAULT_GOAL := help
-.PHONY: help run check test bench lock clean
+.PHONY: help run check test bench conformance lock clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -10,7 +11,7 @@ BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 help:
-	@sed -n '1,3s/^# //p' Makefile
+	@sed -n '1,4s/^# //p' Makefile
 
 run: $(VENV)/.installed
 	@$(BIN)/radius-mfa demo
@@ -32,6 +33,9 @@ test: $(VENV)/.installed-dev
 # ARGS="--only 'radius-mfa,minimal pyrad' --json bench.json"; FreeRADIUS runs where it is installed.
 bench: $(VENV)/.installed-dev
 	@$(BIN)/python -m tests.bench $(ARGS)
+
+conformance: $(VENV)/.installed-dev
+	@$(BIN)/python -m tests.conformance
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

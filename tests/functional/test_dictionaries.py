@@ -1,7 +1,7 @@
 """The dictionaries against FreeRADIUS: radclient reads what we send, and we read what it sends.
 
 radclient has an encoder and dictionaries of its own, so a wrong name, number, type, tag or
-encryption of ours shows. Covers T07 (IPv6 attributes) and the encoding of A17 (octets survive).
+encryption of ours shows.
 """
 
 import hashlib
@@ -172,7 +172,7 @@ def number_of(request: Any) -> int:
 
 
 def test_radclient_reads_every_attribute_that_we_send() -> None:
-    """Name, number, type, tag and encryption of each, as FreeRADIUS knows them."""
+    """T07: name, number, type, tag and encryption of each, as FreeRADIUS knows them."""
     packets = names_by_packet()
 
     def answer(request: Any, reply: Any) -> None:
@@ -189,7 +189,7 @@ def test_radclient_reads_every_attribute_that_we_send() -> None:
 
 
 def test_we_read_every_attribute_that_radclient_sends() -> None:
-    """In an Access-Request, but for what hides as Tunnel-Password does: that in a CoA-Request.
+    """T07: in an Access-Request, but for what hides as Tunnel-Password does: that in a CoA-Request.
 
     radclient hides those only there. It makes a CHAP-Password itself, see the test below.
     """
@@ -272,6 +272,8 @@ def test_radclient_reads_every_named_value_that_we_send() -> None:
     ],
 )
 def test_limits_go_both_ways(name: str, value: Any, printed: str) -> None:
+    """T07: prefixes and addresses among them."""
+
     def answer(request: Any, reply: Any) -> None:
         assert request[name] == [value]
         reply[name] = value

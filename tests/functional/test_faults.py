@@ -43,9 +43,10 @@ def unanswered(server: RunningServer, count: int, **fields: str) -> list[dict[st
 
 
 def test_redis_stopped_under_load_is_silence_and_then_recovery_by_itself(site: Site) -> None:
-    """A13, S04: right and wrong logins get no reply, nothing is counted, codes stay good.
+    """A13, S04, S05: right and wrong logins get no reply, nothing is counted, codes stay good.
 
-    When Redis is back the very same packets, as a NAS repeats them, are answered.
+    Status-Server tells the present state, not that of a moment ago. When Redis is back the very
+    same packets, as a NAS repeats them, are answered.
     """
     names = [f"user{number}" for number in range(24)]
     with RealRedis("--appendonly", "yes") as redis:

@@ -48,6 +48,19 @@ def test_a_reject_holds_the_fixed_text_and_nothing_else(server: RunningServer) -
     assert done.attributes == ['Reply-Message = "Access denied"']
 
 
+def test_a_secret_of_64_octets_works_whole(site: Site) -> None:
+    """T03: as the RFCs ask, and none of its octets is left out."""
+    secret = "canary-".ljust(64, "x")
+    site.canaries.add(secret)
+    site.clients = [{"name": "gateway", "address": "127.0.0.1", "secret": secret}]
+    site.write_config()
+    site.add_users(["alice"])
+    server, typed = site.start(), PASSWORD + totp.code()
+    for wrong in (secret[:-1], secret + "x", secret[:-1] + "y"):
+        assert login(server, "alice", typed, "-r", "1", "-t", "0.3", secret=wrong).received == []
+    assert login(server, "alice", typed, secret=secret).received == ["Access-Accept"]
+
+
 def test_ipv6_is_served(server: RunningServer) -> None:
     """T05."""
     user = server.site.fresh_user()

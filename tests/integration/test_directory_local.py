@@ -1,6 +1,7 @@
 """The local directory: right, wrong and unknown passwords, and what is remembered of them."""
 
 import asyncio
+import hmac
 import itertools
 from collections.abc import Callable, Iterator
 
@@ -254,6 +255,23 @@ async def test_a_cached_credential_spares_the_hash_of_that_password_alone(
         assert len(hashing.compared) == count
     assert await caching.verify("alice", PASSWORD, alice) is RIGHT
     assert len(hashing.compared) == 5
+
+
+async def test_a_cached_credential_is_compared_in_constant_time(
+    caching: LocalDirectory, alice: Enrolment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """B14: by keyed digests of one length, right or wrong."""
+    await caching.verify("alice", PASSWORD, alice)
+    lengths, compare = [], hmac.compare_digest
+
+    def compare_digest(one: bytes, other: bytes) -> bool:
+        lengths.append((len(one), len(other)))
+        return compare(one, other)
+
+    monkeypatch.setattr(hmac, "compare_digest", compare_digest)
+    for password, verdict in ((PASSWORD, RIGHT), ("wrong", WRONG), (PASSWORD[:-1], WRONG)):
+        assert await caching.verify("alice", password, alice) is verdict
+    assert lengths == [(32, 32)] * 3
 
 
 async def test_a_wrong_password_is_never_cached(caching: LocalDirectory, alice: Enrolment) -> None:

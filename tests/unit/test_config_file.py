@@ -394,6 +394,7 @@ url_file = "nofile"
 
 
 def test_each_unfit_secret_file_is_one_fault_and_its_text_is_not_shown(path: Path) -> None:
+    """T03: among them an empty one."""
     (path.parent / "empty").touch()
     (path.parent / "binary").write_bytes(b"\xff\xfe")
     (path.parent / "lines").write_text("canary\ncanary\n", "utf-8")
@@ -590,7 +591,7 @@ def test_relative_paths_start_from_the_folder_of_the_file(
     ],
 )
 def test_what_is_unwise_warns_and_loads(path: Path, text: str, warning: str | None) -> None:
-    """T03: a short shared secret warns; an empty one is refused, elsewhere."""
+    """T03: a short shared secret warns."""
     warnings = [str(one).replace(f"{path}:", "") for one in loaded(path, text).warnings]
     assert len(warnings) == (warning is not None)
     assert all(one.startswith(warning or "") and one.endswith(")") for one in warnings)

@@ -347,7 +347,9 @@ _ASSIGNED = re.compile(
     r"\s*[\"']?(?P<value>[\w+/$<.-]{4,})",
     re.IGNORECASE | re.MULTILINE,
 )
-_ON_A_COMMAND_LINE = re.compile(r"rad(?:client|test)\b.*\b(?:auth|status)\s+(?P<value>[^\s`]+)")
+_ON_A_COMMAND_LINE = re.compile(
+    r"rad(?:client|test)\b(?!\.py).*\b(?:auth|status)\s+(?P<value>[^\s`]+)"
+)
 _WELL_KNOWN = re.compile(r"testing123|xyzzy5461|s3cr3t|hunter2|passw0rd|changeme", re.IGNORECASE)
 _LOOKS_RANDOM = re.compile(
     r"\b(?:[A-Z2-7]{16,}|(?=\w*\d)(?=\w*[a-z])(?=\w*[A-Z])[A-Za-z0-9]{16,}|[0-9a-f]{32,})\b"

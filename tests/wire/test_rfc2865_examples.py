@@ -1,4 +1,4 @@
-"""The packets of RFC 2865 section 7, octet for octet (checklist A01)."""
+"""The packets of RFC 2865 section 7, octet for octet."""
 
 import hashlib
 import ipaddress
@@ -56,6 +56,7 @@ def read(octets: bytes) -> AccessRequest:
 
 
 def test_7_1_user_telnet_to_a_host() -> None:
+    """A01."""
     request = read(TELNET_REQUEST)
     assert request.user_name == "nemo"
     assert request.user_password == b"arctangent"
@@ -63,7 +64,7 @@ def test_7_1_user_telnet_to_a_host() -> None:
 
 
 def test_7_2_framed_user_with_chap() -> None:
-    """A11: there is no password to split a code from, and none is made up."""
+    """A01, A11: there is no password to split a code from, and none is made up."""
     request = read(CHAP_REQUEST)
     assert request.user_name == "flopsy"
     assert request.user_password is None
@@ -77,6 +78,7 @@ def test_7_2_framed_user_with_chap() -> None:
     ("octets", "password"), [(CHALLENGED_REQUEST, b"challenge"), (ANSWER, b"99101462")]
 )
 def test_7_3_user_with_a_challenge_card(octets: bytes, password: bytes) -> None:
+    """A01."""
     request = read(octets)
     assert request.user_name == "mopsy"
     assert request.user_password == password
@@ -95,7 +97,7 @@ def test_7_3_user_with_a_challenge_card(octets: bytes, password: bytes) -> None:
 def test_ours_differ_from_the_replies_of_the_rfc_by_the_message_authenticator_alone(
     request_octets: bytes, reply: bytes
 ) -> None:
-    """T06, B05: same code, Identifier and attributes, and both authenticators fit."""
+    """A01, T06, B05: same code, Identifier and attributes, and both authenticators fit."""
     request = parsed(request_octets)
     signed = hashlib.md5(reply[:4] + request.authenticator + reply[20:] + SECRET)  # noqa: S324
     assert signed.digest() == reply[4:20], "the example as the RFC prints it"

@@ -48,7 +48,7 @@ def test_a_repeat_in_flight_is_silent_each_time() -> None:
 
 
 def test_a_repeat_after_the_reply_gets_the_same_octets() -> None:
-    """D01, D06 to D08: as often as it comes; the log can say how often that was."""
+    """D01, D06, D07: as often as it comes; the log can say how often that was."""
     cache = DuplicateCache()
     entry = answered(cache)
     for times in range(1, 4):
