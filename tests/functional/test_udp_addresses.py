@@ -15,6 +15,8 @@ from tests.support.server import PASSWORD, SECRET, RunningServer, Site, cli
 
 pytestmark = pytest.mark.xdist_group("addresses")
 
+NAS_IP_ADDRESS = 4
+
 WIDE, NARROW, HOST = "secret-of-the-wide-network", "secret-of-the-narrow-one", "secret-of-one-host"
 
 CLIENTS = [
@@ -89,11 +91,16 @@ def test_an_unknown_source_is_silent_and_logged_once(server: RunningServer) -> N
 def test_the_longest_prefix_decides_whatever_the_order(
     server: RunningServer, source: str, secret: str, client: str
 ) -> None:
-    """T02: and no secret of another network that holds the address opens it."""
+    """T02: and no secret of another network that holds the address opens it.
+
+    Whatever NAS-IP-Address says: that of the network whose secret is used.
+    """
     user, code = server.site.fresh_user(), totp.code()
+    own_address = {WIDE: "127.0.1.1", NARROW: "127.0.1.129", HOST: "127.0.1.130"}
     for other in {WIDE, NARROW, HOST} - {secret}:
         with asked_at(server, "127.0.0.1", source, other) as nas:
-            nas.send(nas.access_request(user, PASSWORD + code))
+            told = [(NAS_IP_ADDRESS, socket.inet_aton(own_address[other]))]
+            nas.send(nas.access_request(user, PASSWORD + code, told))
             assert nas.replies(0.15) == []
     with asked_at(server, "127.0.0.1", source, secret) as nas:
         assert nas.login(user, PASSWORD + code).code == ACCESS_ACCEPT

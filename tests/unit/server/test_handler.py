@@ -127,6 +127,21 @@ async def test_a_packet_that_fails_its_checks_changes_nothing(
     assert len(duplicates) == 0
 
 
+async def test_a_stranger_costs_no_cryptography(monkeypatch: pytest.MonkeyPatch) -> None:
+    """T01: nor is the packet so much as looked at."""
+    packet = request()
+
+    def never(*_args: Any, **_options: Any) -> bytes:
+        raise AssertionError
+
+    for place in ("hmac.digest", "hashlib.md5", "radius_mfa.protocol.wire.parsed"):
+        monkeypatch.setattr(place, never)
+    with pytest.raises(UnknownNas):
+        await handler_of(StubLogin()).answer(packet, ("198.51.100.1", 1), LOCAL, NOW)
+    with pytest.raises(AssertionError):
+        await handler_of(StubLogin()).answer(packet, PEER, LOCAL, NOW)
+
+
 async def test_a_bad_packet_does_not_disturb_the_good_one_it_imitates() -> None:
     """D05: same source and Identifier, wrong Message-Authenticator."""
     login = StubLogin()
