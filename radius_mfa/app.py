@@ -3,18 +3,18 @@
 import asyncio
 import contextlib
 import os
-import resource
+import secrets
 import signal
+import socket
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import ip_network
 from pathlib import Path
 
 import structlog
 from prometheus_client import start_http_server
-from sqlalchemy import text
 
 from radius_mfa import __version__, tasks
 from radius_mfa.authentication.login import Login
@@ -25,18 +25,21 @@ from radius_mfa.policy.lockout import LockoutPolicy
 from radius_mfa.policy.totp import Window
 from radius_mfa.protocol.duplicates import DuplicateCache
 from radius_mfa.protocol.nas import Nas, NasTable
+from radius_mfa.server import core_dumps
 from radius_mfa.server.discards import DiscardLog
 from radius_mfa.server.faults import fault
 from radius_mfa.server.handler import REJECT_JITTER, AnswerPolicy, Handler
 from radius_mfa.server.metrics import Metrics
 from radius_mfa.server.udp import UdpListener
-from radius_mfa.stores import installation, keyring, schema
+from radius_mfa.stores import installation, keyring, keys, schema
 from radius_mfa.stores.attempts import RedisAttempts
 from radius_mfa.stores.directory_local import LocalDirectory
 from radius_mfa.stores.embedded_redis import EmbeddedRedis, FolderInUseError
 from radius_mfa.stores.enrolments import EnrolmentCodec, EnrolmentStore
 from radius_mfa.stores.hashing import Hashing, HashParameters
+from radius_mfa.stores.key_rotation import KeyRotation
 from radius_mfa.stores.keyring import KeyRing
+from radius_mfa.stores.nodes import Node, Nodes
 from radius_mfa.stores.records import Database, open_engine
 from radius_mfa.stores.redis_scripts import RedisScripts, connect, load_scripts
 
@@ -65,6 +68,9 @@ class Stores:
     enrolments: EnrolmentStore
     directory: LocalDirectory
     key_ring: KeyRing
+    digest_key: bytes = field(repr=False)
+    nodes: Nodes
+    key_rotation: KeyRotation
 
 
 @asynccontextmanager
@@ -107,7 +113,8 @@ async def open_stores(settings: Settings, *, private_redis: bool = False) -> Asy
         stack.push_async_callback(database.close)
         with backends_named():
             await schema.upgrade(database)
-            await installation.check_keys(database, key_ring)
+            await keys.check(database, key_ring)
+            digest_key = await keys.digest_key(database, key_ring)
             await installation.open_epoch(database, attempts, time.time())
         hashing = _hashing(settings)
         stack.callback(hashing.close)
@@ -117,7 +124,19 @@ async def open_stores(settings: Settings, *, private_redis: bool = False) -> Asy
             hashing,
             credential_cache_seconds=settings.directory.local.credential_cache_seconds,
         )
-        yield Stores(scripts, attempts, database, enrolments, directory, key_ring)
+        nodes = Nodes(scripts, settings.redis.key_prefix)
+        key_rotation = KeyRotation(database, key_ring, nodes, attempts.forget_enrolments)
+        yield Stores(
+            scripts,
+            attempts,
+            database,
+            enrolments,
+            directory,
+            key_ring,
+            digest_key,
+            nodes,
+            key_rotation,
+        )
 
 
 @contextmanager
@@ -243,11 +262,14 @@ class Server:
         self._stores = stores
         self._metrics = Metrics()
         self._redis_up = True
+        self._node_id = secrets.token_hex(8)
+        self._unfit_keys = ""
+        self._told_keys = self._keys
         login = Login(
             stores.attempts,
             stores.enrolments,
             stores.directory,
-            digest_key=stores.key_ring.derived("digests of typed values"),
+            digest_key=stores.digest_key,
             window=Window(settings.totp.lookback_steps, settings.totp.lookforward_steps),
             counted_factors=frozenset(settings.lockout.count),
             realms=frozenset(settings.directory.local.realms),
@@ -273,6 +295,7 @@ class Server:
         """Serve until the block ends; then take no more requests, and finish those in flight."""
         with ExitStack() as closing:
             self._listen(closing)
+            await self._announce()  # a key rotation that begins now waits for this node
             watch = tasks.spawn(self._watch())
             try:
                 for listener in self.listeners:
@@ -284,6 +307,8 @@ class Server:
                     listener.stop()
                 await tasks.stop(watch)
                 await self._drained()
+                with contextlib.suppress(BackendUnavailable):
+                    await self._stores.nodes.withdraw(self._node_id)
                 log.info("server.stopped")
 
     def _listen(self, closing: ExitStack) -> None:
@@ -323,6 +348,7 @@ class Server:
                 for host, port in self.endpoints
             ),
             clients=len(self._settings.client),
+            core_dumps=core_dumps.word(allowed=self._settings.allow_core_dumps),
         )
         for client in self._settings.client:
             if not nas(client, self._settings).require_message_authenticator:
@@ -345,6 +371,10 @@ class Server:
                 self._redis_up = await self._redis_answers()
                 self._metrics.backend_up.labels("redis").set(self._redis_up)
                 self._metrics.backend_up.labels("database").set(await self._database_answers())
+                if self._redis_up:
+                    await self._announce()
+            except BackendUnavailable:  # this very moment: the next look says so
+                self._redis_up = False
             except Exception as error:  # noqa: BLE001 - a watch that ended would say "up" for ever
                 self._redis_up = False
                 log.error("watch.failed", **fault(error))  # noqa: TRY400 - no traceback for an operator
@@ -370,12 +400,34 @@ class Server:
         return True
 
     async def _database_answers(self) -> bool:
+        """Ask the database which key encrypts, and so see that it answers."""
         try:
-            async with self._stores.database.session() as session:
-                await session.execute(text("SELECT 1"))
+            await keys.follow(self._stores.database, self._stores.key_ring)
         except BackendUnavailable:
             return False
+        except ConfigurationError as error:
+            if error.message != self._unfit_keys:
+                log.error("keyring.unfit", cause=error.message, hint=error.cure)  # noqa: TRY400
+            self._unfit_keys = error.message
+        else:
+            self._unfit_keys = ""
+        if self._keys != self._told_keys:
+            knows, encrypts_with = self._told_keys = self._keys
+            log.info("keyring.changed", knows=list(knows), encrypts_with=encrypts_with)
         return True
+
+    @property
+    def _keys(self) -> tuple[tuple[int, ...], int]:
+        """The versions of the keys that this process knows, and the one that encrypts."""
+        key_ring = self._stores.key_ring
+        return tuple(sorted(key_ring.versions)), key_ring.primary
+
+    async def _announce(self) -> None:
+        """Say in Redis that this node runs, and which keys it knows."""
+        host, core_dumps_allowed = socket.gethostname(), self._settings.allow_core_dumps
+        await self._stores.nodes.announce(
+            Node(self._node_id, host, *self._keys, core_dumps_allowed)
+        )
 
     async def _drained(self) -> None:
         """Wait until every request taken has had its reply, reject delay and all."""
@@ -390,7 +442,8 @@ class Server:
 
 async def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT."""
-    forbid_core_dumps()
+    if not settings.allow_core_dumps:
+        core_dumps.forbid()
     stopped = stop_signals()
     async with open_stores(settings) as stores, Server(settings, stores).running():
         await stopped.wait()
@@ -402,8 +455,3 @@ def stop_signals() -> asyncio.Event:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     return stopped
-
-
-def forbid_core_dumps() -> None:
-    """Switch core dumps off: one would hold seeds and passwords (checklist L05)."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

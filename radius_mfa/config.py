@@ -438,6 +438,9 @@ class Settings(Section):
     data_folder: FilePath = DEFAULT_DATA_FOLDER
     """Where the embedded Redis, the SQLite database and the key ring live."""
 
+    allow_core_dumps: bool = False
+    """Let the memory of a server that dies be written to a file, with every secret in it."""
+
     radius: RadiusSettings = RadiusSettings()
     client: list[ClientSettings] = []
     redis: RedisSettings = RedisSettings()

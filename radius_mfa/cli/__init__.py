@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from radius_mfa import __version__
-from radius_mfa.cli import client, config, demo, device, init, serve, status, test, user
+from radius_mfa.cli import client, config, demo, device, init, key, serve, status, test, user
 from radius_mfa.cli.common import ExitCode, errors, say_error
 from radius_mfa.config_environment import PATH_VARIABLE
 from radius_mfa.config_file import DEFAULT_PATH, configuration_path
@@ -30,6 +30,7 @@ app.command()(serve.serve)
 app.add_typer(user.app, name="user")
 app.add_typer(device.app, name="device")
 app.add_typer(client.app, name="client")
+app.add_typer(key.app, name="key")
 app.add_typer(config.app, name="config")
 app.command("test")(test.test_login)
 app.command()(status.status)

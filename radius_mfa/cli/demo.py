@@ -21,7 +21,6 @@ from radius_mfa import log
 from radius_mfa.app import (
     Server,
     Stores,
-    forbid_core_dumps,
     open_stores,
     prepare_data_folder,
     stop_signals,
@@ -39,6 +38,7 @@ from radius_mfa.errors import ConfigurationError
 from radius_mfa.policy.totp import Device, base32, code_at
 from radius_mfa.protocol.client import ClientRequest, Reply
 from radius_mfa.protocol.wire import Code
+from radius_mfa.server import core_dumps
 from radius_mfa.server.udp import PortInUseError
 from radius_mfa.stores.enrolments import SEED_OCTETS, NewDevice
 from radius_mfa.stores.interfaces import Subject
@@ -137,7 +137,7 @@ def _known(folder: Path) -> Demo:
 
 
 async def _run(folder: Path, settings: Settings, known: Demo) -> None:
-    forbid_core_dumps()
+    core_dumps.forbid()
     stopped = stop_signals()
     async with open_stores(settings) as stores:
         await _ensure_user(stores, known)

@@ -23,6 +23,8 @@ from radius_mfa.config import EMBEDDED, Settings
 from radius_mfa.errors import BackendError, BackendUnavailable, OperatorError, Refused
 from radius_mfa.protocol.client import ClientRequest
 from radius_mfa.protocol.wire import Code
+from radius_mfa.server.core_dumps import word
+from radius_mfa.stores.nodes import Node
 from radius_mfa.stores.records import Database, DeviceRecord, MfaUser, open_engine
 from radius_mfa.stores.redis_scripts import RedisScripts, connect
 
@@ -92,7 +94,9 @@ async def _backends(in_force: Settings) -> dict[str, Part]:
     try:
         async with open_stores(in_force, private_redis=True) as stores:
             await stores.attempts.clock()
-            return {"redis": _up(_REDIS_UP), "database": await _database(stores.database)}
+            parts = {"redis": _up(_REDIS_UP), "database": await _database(stores.database)}
+            nodes = await stores.nodes.running()
+            return {**parts, "nodes": _nodes(nodes)} if nodes else parts
     except (BackendError, BackendUnavailable) as error:
         database = await _database_alone(in_force)
         if in_force.redis.url.get_secret_value() != EMBEDDED:
@@ -108,6 +112,15 @@ async def _database(database: Database) -> Part:
         users = await session.scalar(select(func.count()).select_from(MfaUser)) or 0
         devices = await session.scalar(select(func.count()).select_from(DeviceRecord)) or 0
     return _up(f"{plural(users, 'user')}, {plural(devices, 'device')}")
+
+
+def _nodes(nodes: list[Node]) -> Part:
+    """Tell of the servers that share this Redis, wherever they run."""
+    told = [
+        f"{one.host}: key {one.encrypts_with} encrypts, core dumps {word(allowed=one.core_dumps)}"
+        for one in nodes
+    ]
+    return _up("; ".join(dict.fromkeys(told)))
 
 
 async def _database_alone(in_force: Settings) -> Part:

@@ -63,7 +63,7 @@ class RedisAttempts:
         self,
         scripts: RedisScripts,
         *,
-        decode: Callable[[str, bytes], Enrolment],
+        decode: Callable[[str, bytes], Enrolment | None],
         encode: Callable[[str, Enrolment], bytes],
         lockout: LockoutPolicy = LockoutPolicy(),
         key_prefix: str = "radius-mfa:",
@@ -224,6 +224,13 @@ class RedisAttempts:
             self._keys(user, "generation", "barrier", "enrolment"),
             [GENERATION_MS, BARRIER_MS],
         )
+
+    async def forget_enrolments(self, users: Sequence[str]) -> None:
+        """Drop what is cached of the devices of *users*; logins in progress go on."""
+        pipeline = self._scripts.redis.pipeline(transaction=False)
+        for user in users:
+            pipeline.delete(*self._keys(user, "enrolment"))
+        await self._scripts.guarded(pipeline.execute())
 
     async def locks(self, user: str) -> Locks:
         """Return what is counted against *user*."""

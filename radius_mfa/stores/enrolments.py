@@ -19,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from radius_mfa.errors import BackendUnavailable, Refused
 from radius_mfa.policy.access import Enrolment
 from radius_mfa.policy.totp import Algorithm, Device
+from radius_mfa.stores import keys
 from radius_mfa.stores.keyring import KeyRing, WrongKeyError
 from radius_mfa.stores.records import Database, DeviceRecord, LocalUser, MfaUser, utc_now
 
@@ -68,6 +69,9 @@ def seed_owner(user: str, device_id: str) -> str:
     return f"seed {user} {device_id}"
 
 
+_KEY_VERSION = 2  # its place among the fields of a device
+
+
 class EnrolmentCodec:
     """An Enrolment as octets for the cache in Redis; seeds stay encrypted in it."""
 
@@ -93,9 +97,11 @@ class EnrolmentCodec:
             )
         return orjson.dumps([enrolment.version, enrolment.known, enrolment.suspended, devices])
 
-    def decode(self, user: str, octets: bytes) -> Enrolment:
-        """Return the Enrolment in *octets*."""
+    def decode(self, user: str, octets: bytes) -> Enrolment | None:
+        """Return the Enrolment in *octets*; None where its key has been retired since."""
         version, known, suspended, devices = orjson.loads(octets)
+        if not all(self._key_ring.knows(fields[_KEY_VERSION]) for fields in devices):
+            return None
         return Enrolment(
             version, known, suspended, tuple(self._device(user, *fields) for fields in devices)
         )
@@ -284,6 +290,7 @@ class EnrolmentStore:
                 elif self._device(record).seed == new.seed:
                     raise Refused(f"the seed is enrolled already, as {user}'s device {record.name}")
             version, seed = self._key_ring.encrypt(new.seed, seed_owner(user, device_id))
+            await keys.hold(session, version)
             now = utc_now()
             session.add(
                 DeviceRecord(

@@ -21,6 +21,7 @@ from sqlalchemy import (
     String,
     UniqueConstraint,
     event,
+    text,
 )
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
@@ -100,12 +101,27 @@ class DeviceRecord(Record):
 
 
 class Fact(Record):
-    """A fact about the installation: whether Redis was ever filled, a check of each key."""
+    """A fact about the installation: whether Redis was ever filled, which keys there are."""
 
     __tablename__ = "fact"
 
     name: Mapped[str] = mapped_column(String(64), primary_key=True)
     value: Mapped[str] = mapped_column(String(255))
+
+
+async def note(session: AsyncSession, name: str, value: str) -> bool:
+    """Put a fact on record; return False where another node did so first.
+
+    Until this transaction ends no other one gets past the same fact.
+    """
+    noted = await session.execute(
+        text(
+            "INSERT INTO fact (name, value) VALUES (:name, :value)"
+            " ON CONFLICT DO NOTHING RETURNING name"
+        ),
+        {"name": name, "value": value},
+    )
+    return noted.one_or_none() is not None
 
 
 def utc_now() -> datetime:

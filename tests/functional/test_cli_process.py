@@ -104,7 +104,12 @@ def test_a_lock_that_the_server_closed_is_shown_and_ended(command: Command) -> N
 
 def test_status_asks_the_server_and_counts(server: RunningServer, command: Command) -> None:
     parts = command("status", "--json").json()
-    assert [part["up"] for part in parts.values()] == [True, True, True]
+    assert {name: part["up"] for name, part in parts.items()} == {
+        "server": True,
+        "redis": True,
+        "database": True,
+        "nodes": True,
+    }
     done = command("status", "--server-only")
     assert done.out.split() == [
         *("server", "up", "answers", "Status-Server", "on", "127.0.0.1"),

@@ -3,6 +3,8 @@
 import base64
 import os
 import re
+import resource
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -183,10 +185,13 @@ def redis_dump(site: Site) -> bytes:
     with site.redis as redis:
         for key in redis.scan_iter("*"):
             kind = redis.type(key)
-            value = redis.hgetall(key) if kind == b"hash" else redis.get(key)
-            assert kind in (b"hash", b"string"), "the dump must know every type"
-            fields = value.items() if isinstance(value, dict) else [(value,)]
-            parts += [key, *(octets for pair in fields for octets in pair)]
+            if kind == b"hash":
+                parts += [key, *(octets for pair in redis.hgetall(key).items() for octets in pair)]
+            elif kind == b"set":
+                parts += [key, *redis.smembers(key)]
+            else:
+                assert kind == b"string", "the dump must know every type"
+                parts += [key, redis.get(key)]
     return b"\n".join(parts)
 
 
@@ -239,6 +244,44 @@ def test_the_process_leaves_no_core(site: Site) -> None:
     server = site.start()
     limits = Path(f"/proc/{server.process.pid}/limits").read_text("ascii")
     assert re.search(r"^Max core file size +0 +0 ", limits, re.MULTILINE)
+    assert server.line("server.started")["core_dumps"] == "off"
+    assert site.cli("status").out.rstrip().endswith("core dumps off")
+
+
+UNLIMITED = """
+import os, resource
+hard = resource.getrlimit(resource.RLIMIT_CORE)[1]
+resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))
+resource.setrlimit = lambda *_: None
+"""
+
+
+@pytest.mark.parametrize("allowed", [False, True])
+def test_a_core_is_left_only_where_it_is_allowed(
+    site: Site, tmp_path: Path, *, allowed: bool
+) -> None:
+    """L05: not even where the kernel does not ask the limit, as with a program that takes cores.
+
+    The second case shows that the first one can fail, and holds the octets that would get out.
+    """
+    if allowed and Path("/proc/sys/kernel/core_pattern").read_text("ascii").strip() != "core":
+        pytest.skip("cores of this machine go elsewhere: kernel.core_pattern is not core")
+    if allowed and resource.getrlimit(resource.RLIMIT_CORE)[1] == 0:
+        pytest.skip("this machine allows no cores: ulimit -H -c is 0")
+    site.top = {"allow_core_dumps": allowed}
+    site.write_config()
+    folder = tmp_path / "cores"
+    folder.mkdir()
+    server = site.start(UNLIMITED + f"os.chdir({str(folder)!r})")
+    assert server.line("server.started")["core_dumps"] == ("allowed" if allowed else "off")
+    pid = server.process.pid
+    os.kill(pid, signal.SIGSEGV)
+    ended = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    assert ended is not None
+    assert ended.si_code == (os.CLD_DUMPED if allowed else os.CLD_KILLED)
+    cores = list(folder.iterdir())
+    assert len(cores) == allowed
+    assert all(SECRET.encode() in core.read_bytes() for core in cores)
 
 
 # Faults whose text quotes a secret

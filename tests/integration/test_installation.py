@@ -8,11 +8,13 @@ import pytest
 from radius_mfa import tasks
 from radius_mfa.errors import BackendUnavailable, ConfigurationError
 from radius_mfa.stores import installation
+from radius_mfa.stores import keys as keys_module
 from radius_mfa.stores.attempts import RedisAttempts
 from radius_mfa.stores.enrolments import EnrolmentCodec, EnrolmentStore, NewDevice
 from radius_mfa.stores.interfaces import Subject
 from radius_mfa.stores.keyring import KEY_OCTETS, KeyRing
-from radius_mfa.stores.records import Database
+from radius_mfa.stores.keys import check as check_keys
+from radius_mfa.stores.records import Database, note
 from radius_mfa.stores.redis_scripts import RedisScripts, connect, load_scripts
 from tests.integration.conftest import Statements, Told, everything
 from tests.support.redis import RealRedis
@@ -42,7 +44,7 @@ async def attempts(real_redis: RealRedis, key_ring: KeyRing) -> AsyncIterator[Re
     [
         ({1: SECOND_KEY}, "key version 1 in the key ring is not the one this database was made"),
         ({2: SECOND_KEY, 1: THIRD_KEY}, "key version 1 in the key ring is not the one"),
-        ({2: FIRST_KEY}, "devices are encrypted under key version 1, which the key ring lacks"),
+        ({2: FIRST_KEY}, "the key ring lacks key version 1, which is in use"),
     ],
 )
 async def test_a_key_ring_of_another_database_is_noticed_at_start(
@@ -53,15 +55,15 @@ async def test_a_key_ring_of_another_database_is_noticed_at_start(
     message: str,
 ) -> None:
     """And nothing of it is noted, so that the right one still fits afterwards."""
-    await installation.check_keys(database, key_ring)
+    await check_keys(database, key_ring)
     await store.add_user("alice")
     await store.add_device("alice", NewDevice("phone"))
     before = await everything(database)
     with pytest.raises(ConfigurationError, match=message) as refused:
-        await installation.check_keys(database, KeyRing(keys))
-    assert "restore the key ring" in refused.value.cure
+        await check_keys(database, KeyRing(keys))
+    assert "restore" in refused.value.cure
     assert await everything(database) == before
-    await installation.check_keys(database, key_ring)
+    await check_keys(database, key_ring)
 
 
 async def test_every_key_version_that_is_missed_is_named(database: Database) -> None:
@@ -69,38 +71,47 @@ async def test_every_key_version_that_is_missed_is_named(database: Database) -> 
         node = EnrolmentStore(database, KeyRing({version: FIRST_KEY}), Told())
         await node.add_user(f"user {version}")
         await node.add_device(f"user {version}", NewDevice("phone"), confirmed=True)
-    with pytest.raises(ConfigurationError, match="under key version 1, 2, which"):
-        await installation.check_keys(database, KeyRing({3: THIRD_KEY}))
+    with pytest.raises(ConfigurationError, match="lacks key version 1, 2, which"):
+        await check_keys(database, KeyRing({3: THIRD_KEY}))
 
 
-async def test_a_rotated_key_ring_fits_and_its_new_key_is_noted(
+async def test_a_key_that_is_added_is_noted_and_encrypts_nothing_yet(
     database: Database, key_ring: KeyRing
 ) -> None:
-    await installation.check_keys(database, key_ring)
-    rotated = KeyRing({1: FIRST_KEY, 2: SECOND_KEY})
+    """Another node may not know it; which key encrypts is the database's word."""
+    await check_keys(database, key_ring)
+    longer = KeyRing({1: FIRST_KEY, 2: SECOND_KEY})
     for _ in range(2):
-        await installation.check_keys(database, rotated)
+        await check_keys(database, longer)
+    assert longer.primary == 1
     assert [fact[0] for fact in (await everything(database))["fact"]] == [
         "key_check_1",
         "key_check_2",
+        "key_primary",
     ]
     with pytest.raises(ConfigurationError, match="key version 2"):
-        await installation.check_keys(database, KeyRing({1: FIRST_KEY, 2: THIRD_KEY}))
+        await check_keys(database, KeyRing({1: FIRST_KEY, 2: THIRD_KEY}))
 
 
-async def test_an_old_key_may_leave_once_no_device_needs_it(
-    database: Database, store: EnrolmentStore, key_ring: KeyRing
+async def test_the_last_key_encrypts_on_a_new_installation(database: Database) -> None:
+    ring = KeyRing({7: SECOND_KEY, 3: FIRST_KEY})
+    await check_keys(database, ring)
+    other_order = KeyRing({3: FIRST_KEY, 7: SECOND_KEY})
+    await check_keys(database, other_order)
+    assert (ring.primary, other_order.primary) == (3, 3)
+
+
+async def test_the_key_that_encrypts_must_be_there_though_nothing_is_under_it(
+    database: Database, key_ring: KeyRing
 ) -> None:
-    await installation.check_keys(database, key_ring)
-    await store.add_user("alice")
-    await store.add_device("alice", NewDevice("phone"))
-    await store.remove_device("alice", "phone")
-    await installation.check_keys(database, KeyRing({2: SECOND_KEY}))
+    await check_keys(database, key_ring)
+    with pytest.raises(ConfigurationError, match="lacks key version 1, which is in use"):
+        await check_keys(database, KeyRing({2: SECOND_KEY}))
 
 
 async def test_no_key_is_in_the_database(database: Database, key_ring: KeyRing) -> None:
     """L05: what is noted tells a key, and does not hold it."""
-    await installation.check_keys(database, key_ring)
+    await check_keys(database, key_ring)
     assert FIRST_KEY.hex() not in repr(await everything(database))
 
 
@@ -112,9 +123,9 @@ async def test_of_two_nodes_that_note_the_first_key_at_once_the_slower_checks_it
     statements = Statements()
     statements.watch(other_database)
     async with database.session() as session, session.begin():
-        await installation._check_key(session, key_ring, 1)
+        await keys_module._follow(session, key_ring)
         await session.flush()
-        slower = tasks.spawn(installation.check_keys(other_database, KeyRing(keys)))
+        slower = tasks.spawn(check_keys(other_database, KeyRing(keys)))
         await asyncio.to_thread(
             eventually, lambda: any("INSERT" in sent for sent in statements.sent), "it to note"
         )
@@ -123,7 +134,7 @@ async def test_of_two_nodes_that_note_the_first_key_at_once_the_slower_checks_it
     else:
         with pytest.raises(ConfigurationError, match="key version 1"):
             await slower
-    await installation.check_keys(database, key_ring)
+    await check_keys(database, key_ring)
 
 
 # Memory
@@ -164,7 +175,7 @@ async def test_of_two_nodes_on_a_new_installation_one_says_that_nothing_is_forgo
     statements = Statements()
     statements.watch(other_database)
     async with database.session() as session, session.begin():
-        assert await installation._noted(session, "redis_filled", "yes")
+        assert await note(session, "redis_filled", "yes")
         slower = tasks.spawn(installation.open_epoch(other_database, attempts, 2000.0))
         await asyncio.to_thread(
             eventually, lambda: any("INSERT" in sent for sent in statements.sent), "it to note"

@@ -3,13 +3,14 @@
 import base64
 import os
 import stat
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
 
-from radius_mfa.errors import ConfigurationError
+from radius_mfa.errors import ConfigurationError, Refused
 from radius_mfa.stores import keyring
 from radius_mfa.stores.keyring import KEY_OCTETS, KeyRing, WrongKeyError
 
@@ -136,27 +137,104 @@ def test_every_key_is_another(tmp_path: Path) -> None:
         rings[1].decrypt(version, sealed, "place")
 
 
-def test_a_line_appended_rotates_the_key(tmp_path: Path) -> None:
+def test_a_key_that_is_appended_is_known_to_a_ring_that_was_read_before(tmp_path: Path) -> None:
+    """No login waits for a restart: what the ring does not know sends it to its file."""
+    path = tmp_path / "keyring"
+    path.write_text(f"1 {KEY}")  # whose last line has no end
+    old = keyring.load(path)
+    keyring.append(path, keyring.new_key_line(2))
+    new = keyring.load(path)
+    version, sealed = 2, new.sealed(2, b"seed", "place")
+    assert (new.newest, old.newest, sorted(old.versions)) == (2, 1, [1])
+    assert old.decrypt(version, sealed, "place") == b"seed"
+    assert old.decrypt(1, new.sealed(1, b"seed", "place"), "place") == b"seed"
+    assert (old.newest, old.primary) == (2, 1), "which key encrypts is not the file's word"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param(f"1 {KEY}\n2 {OTHER_KEY[:-6]}", id="half copied"),
+        pytest.param("", id="emptied"),
+        pytest.param(f"1 {OTHER_KEY}\n2 {KEY}\n", id="of another database"),
+    ],
+)
+def test_a_file_that_has_become_faulty_leaves_the_ring_as_it_is(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "keyring"
+    path.write_text(f"1 {KEY}\n")
+    ring = keyring.load(path)
+    sealed = ring.sealed(1, b"seed", "place")
+    path.write_text(text)
+    assert not ring.knows(2)
+    with pytest.raises(ConfigurationError) as refused:
+        ring.read_again()
+    assert str(path) in refused.value.message
+    assert KEY not in refused.value.message
+    assert ring.versions == {1}
+    assert ring.decrypt(1, sealed, "place") == b"seed"
+
+
+def test_a_key_that_is_gone_from_the_file_is_kept_until_it_is_dropped(tmp_path: Path) -> None:
+    """A line that was removed too early stops no login before the next restart."""
+    path = tmp_path / "keyring"
+    path.write_text(f"1 {KEY}\n2 {OTHER_KEY}\n")
+    ring = keyring.load(path)
+    keyring.remove(path, 1)
+    ring.read_again()
+    assert ring.versions == {1, 2}
+    ring.drop(1)
+    assert (sorted(ring.versions), ring.newest, ring.knows(1)) == ([2], 2, False)
+
+
+def test_a_line_is_removed_and_all_else_stays(tmp_path: Path) -> None:
+    path = tmp_path / "keyring"
+    path.write_text(f"# 1 comment\n1 {KEY}\n11 {OTHER_KEY}\n\n")
+    path.chmod(0o640)
+    if os.geteuid() == 0:
+        os.chown(path, NOBODY, NOBODY)
+    before = path.stat()
+    keyring.remove(path, 1)
+    assert path.read_text() == f"# 1 comment\n11 {OTHER_KEY}\n\n"
+    after = path.stat()
+    assert (after.st_mode, after.st_uid, after.st_gid) == (
+        before.st_mode,
+        before.st_uid,
+        before.st_gid,
+    )
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda path: keyring.append(path, keyring.new_key_line(2)), id="append"),
+        pytest.param(lambda path: keyring.remove(path, 1), id="remove"),
+    ],
+)
+def test_a_file_that_can_not_be_written_stays_and_the_cure_is_told(
+    change: Callable[[Path], None],
+) -> None:
+    """In a container it may be mounted read-only: what is left to do by hand stands in the cure."""
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        path = folder / "keyring"
+        path.write_text(f"1 {KEY}\n")
+        path.chmod(0o444)
+        folder.chmod(0o555)
+        with unprivileged(), pytest.raises(ConfigurationError, match="Permission denied") as told:
+            change(path)
+        assert "by hand" in told.value.cure
+        assert path.read_text() == f"1 {KEY}\n"
+        folder.chmod(0o755)
+
+
+def test_a_key_ring_is_changed_by_one_at_a_time(tmp_path: Path) -> None:
     path = tmp_path / "keyring"
     keyring.create(path)
-    old = keyring.load(path)
-    version, sealed = old.encrypt(b"seed", "place")
-    with path.open("a") as file:
-        file.write(keyring.new_key_line(2))
-    new = keyring.load(path)
-    assert new.decrypt(version, sealed, "place") == b"seed"
-    version, sealed = new.encrypt(b"seed", "place")
-    assert (version, new.primary) == (2, 2)
-    with pytest.raises(WrongKeyError, match="no key of version 2"):
-        old.decrypt(version, sealed, "place")
-
-
-def test_the_last_line_encrypts_whatever_its_number(tmp_path: Path) -> None:
-    path = tmp_path / "keyring"
-    path.write_text(f"7 {KEY}\r\n\r\n# the older one again\r\n3 {OTHER_KEY}\r\n")
-    ring = keyring.load(path)
-    assert ring.encrypt(b"seed", "place")[0] == 3
-    assert ring.versions == {3, 7}
+    with keyring.locked(path), pytest.raises(Refused, match="another"), keyring.locked(path):
+        pytest.fail("both have it")
+    with keyring.locked(path):
+        pass
 
 
 def test_a_ciphertext_is_bound_to_its_place_and_never_the_same_twice() -> None:
@@ -176,13 +254,3 @@ def test_no_repr_shows_a_key(tmp_path: Path) -> None:
     for shown in (repr(ring), str(ring), f"{ring.__dict__.get('_ciphers')!r}"):
         assert KEY not in shown
         assert "canary" not in shown
-
-
-def test_derived_keys_are_the_same_on_every_node_and_tell_purposes_apart() -> None:
-    here, there = (KeyRing({1: bytes(KEY_OCTETS)}) for _ in range(2))
-    other = KeyRing({1: bytes(range(KEY_OCTETS))})
-    assert here.derived("digests") == there.derived("digests")
-    keys = {here.derived("digests"), here.derived("cookies"), other.derived("digests")}
-    assert len(keys) == 3
-    assert {len(key) for key in keys} == {KEY_OCTETS}
-    assert bytes(KEY_OCTETS) not in keys

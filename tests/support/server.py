@@ -83,6 +83,7 @@ class Site:
 
     folder: Path
     sections: Mapping[str, Any] = field(default_factory=dict)
+    top: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
     clients: list[Any] = field(
         default_factory=lambda: [{"name": "nas", "address": ["127.0.0.0/8", "::1"]}]
     )
@@ -118,7 +119,7 @@ class Site:
         for name, section in self.sections.items():
             values[name] = {**values.get(name, {}), **section}
         clients = [{"secret": SECRET, **client} for client in self.clients]
-        document = {"data_folder": str(self.data), **values, "client": clients}
+        document = {"data_folder": str(self.data), **self.top, **values, "client": clients}
         self.config.write_text(tomlkit.dumps(document), "utf-8")
 
     def with_stores(self, work: Callable[[Stores], Any]) -> Any:
