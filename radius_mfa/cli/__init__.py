@@ -12,7 +12,21 @@ from typing import Annotated, Any
 import typer
 
 from radius_mfa import __version__
-from radius_mfa.cli import client, config, demo, device, init, key, serve, status, test, user
+from radius_mfa.cli import (
+    client,
+    config,
+    demo,
+    device,
+    device_import,
+    init,
+    key,
+    serve,
+    status,
+    test,
+    transfer,
+    user,
+    user_import,
+)
 from radius_mfa.cli.common import ExitCode, errors, say_error
 from radius_mfa.config_environment import PATH_VARIABLE
 from radius_mfa.config_file import DEFAULT_PATH, configuration_path
@@ -27,13 +41,17 @@ app = typer.Typer(
 )
 app.command()(init.init)
 app.command()(serve.serve)
+user.app.command("import")(user_import.import_users)
 app.add_typer(user.app, name="user")
+device.app.command("import")(device_import.import_devices)
 app.add_typer(device.app, name="device")
 app.add_typer(client.app, name="client")
 app.add_typer(key.app, name="key")
 app.add_typer(config.app, name="config")
 app.command("test")(test.test_login)
 app.command()(status.status)
+app.command()(transfer.export)
+app.command("import")(transfer.import_everything)
 app.add_typer(demo.app, name="demo")
 
 

@@ -35,12 +35,13 @@ from radius_mfa.cli.test import print_reply
 from radius_mfa.config import RADIUS_PORT, Settings
 from radius_mfa.config_file import load
 from radius_mfa.errors import ConfigurationError
+from radius_mfa.policy.new_device import SEED_OCTETS
 from radius_mfa.policy.totp import Device, base32, code_at
 from radius_mfa.protocol.client import ClientRequest, Reply
 from radius_mfa.protocol.wire import Code
 from radius_mfa.server import core_dumps
 from radius_mfa.server.udp import PortInUseError
-from radius_mfa.stores.enrolments import SEED_OCTETS, NewDevice
+from radius_mfa.stores.enrolments import NewDevice
 from radius_mfa.stores.interfaces import Subject
 
 app = typer.Typer(help="Try it: a server with one user, in one command.")

@@ -26,6 +26,7 @@ from radius_mfa.cli.common import (
 )
 from radius_mfa.config import Settings
 from radius_mfa.errors import Refused
+from radius_mfa.policy.new_device import DIGITS, MAX_NAME_CHARACTERS, SEED_OCTETS, TIME_STEPS
 from radius_mfa.policy.totp import (
     Algorithm,
     Device,
@@ -34,12 +35,11 @@ from radius_mfa.policy.totp import (
     matches,
     otpauth_uri,
 )
-from radius_mfa.stores.enrolments import MIN_SEED_OCTETS, SEED_OCTETS, NewDevice
+from radius_mfa.stores.enrolments import NewDevice
 
 app = typer.Typer(help="Devices: enrol, list, remove.", no_args_is_help=True)
 
 CODE_TRIES = 3
-MAX_NAME_CHARACTERS = 64
 
 
 @app.command()
@@ -71,11 +71,11 @@ def add(
         _device_name(name),
         seed_octets(seed),
         algorithm or in_force.totp.algorithm,
-        _one_of("--digits", in_force.totp.digits if digits is None else digits, (6, 8)),
+        _one_of("--digits", in_force.totp.digits if digits is None else digits, DIGITS),
         _one_of(
             "--time-step",
             in_force.totp.time_step_seconds if time_step is None else time_step,
-            (30, 60),
+            TIME_STEPS,
         ),
     )
 
@@ -146,17 +146,11 @@ def seed_octets(text: str | None) -> bytes:
     given = read_secret("Seed", None) if text == "-" else text
     compact = "".join(given.split()).replace("-", "").rstrip("=").upper()
     try:
-        octets = base64.b32decode(compact + "=" * (-len(compact) % 8))
+        return base64.b32decode(compact + "=" * (-len(compact) % 8))
     except (binascii.Error, ValueError):  # ValueError: not ASCII
         raise Refused(
             "the seed is not base32", "letters A to Z and digits 2 to 7, spaces are fine"
         ) from None
-    if len(octets) < MIN_SEED_OCTETS:
-        raise Refused(
-            f"the seed is {len(octets) * 8} bits long: 128 at least (RFC 4226 section 4)",
-            "leave --seed out to get a new one of 160 bits",
-        )
-    return octets
 
 
 def _first_code(device: Device, in_force: Settings, user: str) -> int:

@@ -71,11 +71,15 @@ class LocalDirectory:
 
     async def add(self, user: str, password: str) -> None:
         """Put a new user on record."""
-        await self._enrolments.add_user(user, await self._hashing.hashed(normalised(password)))
+        await self._enrolments.add_user(user, await self.hashed(password))
+
+    async def hashed(self, password: str) -> str:
+        """Return the hash of *password* as it is stored."""
+        return await self._hashing.hashed(normalised(password))
 
     async def set_password(self, user: str, password: str) -> None:
         """Give *user* a new password; Refused where the password is not kept here."""
-        password_hash = await self._hashing.hashed(normalised(password))
+        password_hash = await self.hashed(password)
         async with self._enrolments.change(user) as session:
             record = await session.get(LocalUser, user)
             if record is None:

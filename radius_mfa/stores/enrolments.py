@@ -18,15 +18,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from radius_mfa.errors import BackendUnavailable, Refused
 from radius_mfa.policy.access import Enrolment
+from radius_mfa.policy.new_device import SEED_OCTETS, unfit
 from radius_mfa.policy.totp import Algorithm, Device
 from radius_mfa.stores import keys
 from radius_mfa.stores.keyring import KeyRing, WrongKeyError
 from radius_mfa.stores.records import Database, DeviceRecord, LocalUser, MfaUser, utc_now
-
-SEED_OCTETS = 20
-"""160 bits, as RFC 4226 section 4 recommends; fewer than 128 are refused."""
-
-MIN_SEED_OCTETS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,8 +270,11 @@ class EnrolmentStore:
         """Enrol *new* for *user*; it counts once its first code is confirmed.
 
         A device of the same name that was never confirmed is replaced. Refused: the name of a
-        confirmed one, and a seed the user has already, which would let one code in twice.
+        confirmed one, a seed the user has already, which would let one code in twice, and what
+        ``policy.new_device`` finds unfit.
         """
+        for what, cure in unfit(new.name, new.seed, new.digits, new.time_step_seconds):
+            raise Refused(what, cure)
         device_id = str(uuid.uuid4())
         async with self.change(user) as session:
             for record in await self._devices(session, user):

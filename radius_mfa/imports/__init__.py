@@ -1,0 +1,1 @@
+"""What other systems wrote, and our own export: octets in, rows and faults out. No I/O."""

@@ -1,0 +1,408 @@
+"""Many users and devices at once: all of them or none, and every node told.
+
+One transaction, and around its end the same two calls to Redis for each user as any change makes
+(ADR 0007). What can't be done is found inside the transaction, so no other change gets between.
+"""
+
+import asyncio
+import uuid
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from time import monotonic
+from typing import Any, TypeVar
+
+from sqlalchemy import delete, insert, select, text, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from radius_mfa.errors import BackendUnavailable, Refused
+from radius_mfa.policy.totp import Algorithm
+from radius_mfa.stores.enrolments import NewDevice, seed_owner
+from radius_mfa.stores.keyring import KeyRing, WrongKeyError
+from radius_mfa.stores.records import Database, DeviceRecord, LocalUser, MfaUser, utc_now
+
+T = TypeVar("T")
+
+CHUNK = 1000
+"""Rows of one statement: far below what any database takes, and far above what it costs."""
+
+MAX_TELLING_SECONDS = 10.0
+"""How long telling Redis may take before the commit: the barrier (15 s) must outlive that."""
+
+_SNAPSHOT = {
+    "postgresql": "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ",
+    "sqlite": "BEGIN",  # Python's driver begins none for reading
+}
+
+
+class Existing(StrEnum):
+    """What becomes of a user or a device that is on record already."""
+
+    REFUSE = "refuse"
+    SKIP = "skip"
+    UPDATE = "update"
+
+
+@dataclass(frozen=True, slots=True)
+class BulkDevice:
+    """A device to enrol, or one on record; *confirmed_at* is None while it does not count."""
+
+    new: NewDevice
+    place: str = ""
+    created_at: datetime | None = None
+    confirmed_at: datetime | None = None
+    confirmed_step: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BulkUser:
+    """A user to put on record, or one on record.
+
+    *described* is False where the source knows the user's devices alone.
+    """
+
+    name: str
+    place: str = ""
+    described: bool = True
+    created_at: datetime | None = None
+    suspended: bool | None = None
+    suspended_at: datetime | None = None
+    password_hash: str | None = field(default=None, repr=False)
+    password_changed_at: datetime | None = None
+    devices: tuple[BulkDevice, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Obstacle:
+    """What stands against a user or device of the source."""
+
+    place: str
+    user: str
+    what: str
+    cure: str
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What was done, or would be; *obstacles* are what was not."""
+
+    users_added: int = 0
+    users_updated: int = 0
+    users_skipped: int = 0
+    devices_added: int = 0
+    devices_replaced: int = 0
+    devices_skipped: int = 0
+    obstacles: list[Obstacle] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Plan:
+    """Rows to write, and names whose records they change."""
+
+    users: list[dict[str, Any]] = field(default_factory=list)
+    suspensions: list[dict[str, Any]] = field(default_factory=list)
+    passwords: list[dict[str, Any]] = field(default_factory=list)
+    new_passwords: list[dict[str, Any]] = field(default_factory=list)
+    devices: list[dict[str, Any]] = field(default_factory=list)
+    replaced: list[str] = field(default_factory=list)
+    touched: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class _OnRecord:
+    """What the database knows of the users of a source."""
+
+    users: frozenset[str]
+    passwords: frozenset[str]
+    devices: dict[str, list[DeviceRecord]]
+
+
+class Bulk:
+    """Takes in and gives out users by the thousand."""
+
+    def __init__(
+        self,
+        database: Database,
+        key_ring: KeyRing,
+        invalidate: Callable[[str], Awaitable[None]],
+    ) -> None:
+        self._database = database
+        self._key_ring = key_ring
+        self._invalidate = invalidate
+
+    async def take_in(
+        self,
+        users: Sequence[BulkUser],
+        existing: Existing = Existing.REFUSE,
+        *,
+        create_users: bool = False,
+        partial: bool = False,
+        dry_run: bool = False,
+    ) -> Outcome:
+        """Put *users* on record with their devices, each name once.
+
+        Nothing is changed where there are obstacles, unless *partial*, or with *dry_run*. With
+        *create_users* a user of whom the source knows devices alone is put on record too. Raises
+        Refused where somebody else changed the same users meanwhile.
+        """
+        names = [user.name for user in users]
+        try:
+            async with self._database.session() as session:
+                plan, outcome = _Plan(), Outcome()
+                known = await self._on_record(session, names, lock=not dry_run)
+                for user in users:
+                    self._plan(user, known, existing, plan, outcome, create_users=create_users)
+                if dry_run or (outcome.obstacles and not partial):
+                    return outcome
+                await _write(session, plan)
+                await self._tell(plan.touched)
+                await session.commit()
+        except IntegrityError:
+            raise Refused(
+                "somebody else added the same users or devices meanwhile", "try again"
+            ) from None
+        with suppress(BackendUnavailable):  # what is cached is safe already, see EnrolmentStore
+            await self._told(plan.touched)
+        return outcome
+
+    async def everything(self) -> tuple[list[BulkUser], list[Obstacle]]:
+        """Return every user on record with their devices, of one moment; and what can't be read."""
+        async with self._snapshot() as session:
+            users = (await session.scalars(select(MfaUser).order_by(MfaUser.name))).all()
+            passwords = {local.name: local for local in await session.scalars(select(LocalUser))}
+            by_age = select(DeviceRecord).order_by(DeviceRecord.created_at)
+            devices = await _by_user(session, by_age)
+        obstacles: list[Obstacle] = []
+        found = []
+        for user in users:
+            local = passwords.get(user.name)
+            found.append(
+                BulkUser(
+                    user.name,
+                    created_at=user.created_at,
+                    suspended=user.suspended_at is not None,
+                    suspended_at=user.suspended_at,
+                    password_hash=local.password_hash if local else None,
+                    password_changed_at=local.password_changed_at if local else None,
+                    devices=tuple(self._readable(devices[user.name], obstacles)),
+                )
+            )
+        return found, obstacles
+
+    @asynccontextmanager
+    async def _snapshot(self) -> AsyncIterator[AsyncSession]:
+        async with self._database.session() as session:
+            connection = await session.connection()
+            await session.execute(text(_SNAPSHOT[connection.dialect.name]))
+            yield session
+
+    def _readable(
+        self, records: Iterable[DeviceRecord], obstacles: list[Obstacle]
+    ) -> Iterator[BulkDevice]:
+        for record in records:
+            try:
+                seed = self._seed(record)
+            except WrongKeyError as error:
+                what = f"the seed of {record.name} can't be decrypted: {error}"
+                obstacles.append(
+                    Obstacle("database", record.user, what, "remove it, or restore the key ring")
+                )
+                continue
+            yield BulkDevice(
+                NewDevice(
+                    record.name,
+                    seed,
+                    Algorithm(record.algorithm),
+                    record.digits,
+                    record.time_step_seconds,
+                ),
+                created_at=record.created_at,
+                confirmed_at=record.confirmed_at,
+                confirmed_step=record.confirmed_step,
+            )
+
+    def _seed(self, record: DeviceRecord) -> bytes:
+        owner = seed_owner(record.user, record.device_id)
+        return self._key_ring.decrypt(record.key_version, record.seed, owner)
+
+    async def _on_record(
+        self, session: AsyncSession, names: Sequence[str], *, lock: bool
+    ) -> _OnRecord:
+        """Return what is known of *names*; with *lock* nobody else changes them any more."""
+        users: set[str] = set()
+        passwords: set[str] = set()
+        devices: dict[str, list[DeviceRecord]] = defaultdict(list)
+        for chunk in _chunks(names):
+            named = MfaUser.name.in_(chunk)
+            if lock:
+                bump = update(MfaUser).where(named).values(version=MfaUser.version + 1)
+                raised = await session.execute(
+                    bump.returning(MfaUser.name),
+                    execution_options={"synchronize_session": False},
+                )
+                users.update(raised.scalars())
+            else:
+                users.update(await session.scalars(select(MfaUser.name).where(named)))
+            local = select(LocalUser.name).where(LocalUser.name.in_(chunk))
+            passwords.update(await session.scalars(local))
+            query = select(DeviceRecord).where(DeviceRecord.user.in_(chunk))
+            devices |= await _by_user(session, query)
+        return _OnRecord(frozenset(users), frozenset(passwords), devices)
+
+    def _plan(
+        self,
+        user: BulkUser,
+        known: _OnRecord,
+        existing: Existing,
+        plan: _Plan,
+        outcome: Outcome,
+        *,
+        create_users: bool,
+    ) -> None:
+        on_record = user.name in known.users
+        if not on_record and not user.described and not create_users:
+            outcome.obstacles += [
+                Obstacle(
+                    device.place,
+                    user.name,
+                    "there is no such user",
+                    "add the user, or see --create-users; is the realm in directory.local.realms?",
+                )
+                for device in user.devices
+            ]
+            return
+        if on_record and user.described and existing is Existing.REFUSE:
+            outcome.obstacles.append(
+                Obstacle(
+                    user.place,
+                    user.name,
+                    "the user exists already",
+                    "leave the row out, or see --existing skip and --existing update",
+                )
+            )
+            return
+        if on_record and user.described and existing is Existing.SKIP:
+            outcome.users_skipped += 1
+            return
+        self._plan_user(user, plan, outcome, known)
+        plan.touched.append(user.name)
+        for device in user.devices:
+            self._plan_device(user, device, known.devices[user.name], existing, plan, outcome)
+
+    @staticmethod
+    def _plan_user(user: BulkUser, plan: _Plan, outcome: Outcome, known: _OnRecord) -> None:
+        now = utc_now()
+        since = (user.suspended_at or now) if user.suspended else None
+        if user.name not in known.users:
+            outcome.users_added += 1
+            created_at = user.created_at or now
+            plan.users.append({"name": user.name, "created_at": created_at, "suspended_at": since})
+        elif user.described:
+            outcome.users_updated += 1
+            if user.suspended is not None:
+                plan.suspensions.append({"name": user.name, "suspended_at": since})
+        if user.password_hash is not None:
+            changed_at = user.password_changed_at or now
+            row = {"password_hash": user.password_hash, "password_changed_at": changed_at}
+            rows = plan.passwords if user.name in known.passwords else plan.new_passwords
+            rows.append({"name": user.name, **row})
+
+    def _plan_device(  # noqa: PLR0917 - one step of _plan
+        self,
+        user: BulkUser,
+        device: BulkDevice,
+        on_record: list[DeviceRecord],
+        existing: Existing,
+        plan: _Plan,
+        outcome: Outcome,
+    ) -> None:
+        same = [record for record in on_record if self._is_same(record, device.new)]
+        if same and existing is Existing.REFUSE:
+            outcome.obstacles.append(
+                Obstacle(
+                    device.place,
+                    user.name,
+                    f"the user has this device, or one of its name, already: {same[0].name}",
+                    "leave the row out, name it otherwise, or see --existing",
+                )
+            )
+            return
+        if same and existing is Existing.SKIP:
+            outcome.devices_skipped += 1
+            return
+        plan.replaced += [record.device_id for record in same]
+        if same:
+            outcome.devices_replaced += 1
+        else:
+            outcome.devices_added += 1
+        plan.devices.append(self._row(user.name, device))
+
+    def _is_same(self, record: DeviceRecord, new: NewDevice) -> bool:
+        if record.name == new.name:
+            return True
+        try:
+            return self._seed(record) == new.seed
+        except WrongKeyError:
+            return False
+
+    def _row(self, user: str, device: BulkDevice) -> dict[str, Any]:
+        device_id, new = str(uuid.uuid4()), device.new
+        version, seed = self._key_ring.encrypt(new.seed, seed_owner(user, device_id))
+        return {
+            "device_id": device_id,
+            "user": user,
+            "name": new.name,
+            "algorithm": new.algorithm,
+            "digits": new.digits,
+            "time_step_seconds": new.time_step_seconds,
+            "key_version": version,
+            "seed": seed,
+            "created_at": device.created_at or utc_now(),
+            "confirmed_at": device.confirmed_at,
+            "confirmed_step": device.confirmed_step,
+        }
+
+    async def _tell(self, names: Sequence[str]) -> None:
+        """Make every node forget *names*, just before the commit; raises BackendUnavailable."""
+        began = monotonic()
+        await self._told(names)
+        if monotonic() - began > MAX_TELLING_SECONDS:
+            raise BackendUnavailable("redis", "too slow for so many users at once")
+
+    async def _told(self, names: Sequence[str]) -> None:
+        for chunk in _chunks(names):
+            await asyncio.gather(*map(self._invalidate, chunk))
+
+
+async def _write(session: AsyncSession, plan: _Plan) -> None:
+    for ids in _chunks(plan.replaced):
+        await session.execute(
+            delete(DeviceRecord).where(DeviceRecord.device_id.in_(ids)),
+            execution_options={"synchronize_session": False},
+        )
+    for table, rows in (
+        (MfaUser, plan.users),
+        (LocalUser, plan.new_passwords),
+        (DeviceRecord, plan.devices),
+    ):
+        for chunk in _chunks(rows):
+            await session.execute(insert(table), chunk)
+    for table, rows in ((MfaUser, plan.suspensions), (LocalUser, plan.passwords)):
+        for chunk in _chunks(rows):
+            await session.execute(update(table), chunk)
+
+
+async def _by_user(session: AsyncSession, query: Any) -> dict[str, list[DeviceRecord]]:  # noqa: ANN401 - SQLAlchemy's Select of one entity
+    found: dict[str, list[DeviceRecord]] = defaultdict(list)
+    for record in await session.scalars(query):
+        found[record.user].append(record)
+    return found
+
+
+def _chunks(items: Sequence[T]) -> Iterator[Sequence[T]]:
+    for at in range(0, len(items), CHUNK):
+        yield items[at : at + CHUNK]
