@@ -20,6 +20,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from radius_mfa.errors import BackendUnavailable, Refused
+from radius_mfa.policy.new_device import unfit
 from radius_mfa.policy.totp import Algorithm
 from radius_mfa.stores.enrolments import NewDevice, seed_owner
 from radius_mfa.stores.keyring import KeyRing, WrongKeyError
@@ -320,7 +321,14 @@ class Bulk:
         plan: _Plan,
         outcome: Outcome,
     ) -> None:
-        same = [record for record in on_record if self._is_same(record, device.new)]
+        new = device.new
+        unfitness = unfit(new.name, new.seed, new.digits, new.time_step_seconds)
+        if unfitness:
+            outcome.obstacles += [
+                Obstacle(device.place, user.name, *finding) for finding in unfitness
+            ]
+            return
+        same = [record for record in on_record if self._is_same(record, new)]
         if same and existing is Existing.REFUSE:
             outcome.obstacles.append(
                 Obstacle(

@@ -132,11 +132,3 @@ def test_a_short_passphrase_is_refused() -> None:
     with pytest.raises(Refused, match="12 characters at least") as caught:
         bundle.passphrase("canary12345")
     assert "canary" not in str(caught.value)
-
-
-def test_a_device_that_nobody_may_enrol_is_refused_here_too() -> None:
-    weak = ExportedDevice(DeviceRow("export", "bob", "phone", b"short"), DAY, DAY, 1)
-    user = ExportedUser("bob", DAY, None, None, None, (weak,))
-    octets = bundle.sealed([user], LOCKS[1])
-    with pytest.raises(Refused, match="a device of bob can't be enrolled: the seed is 40 bits"):
-        bundle.opened(octets, LOCKS[1])
