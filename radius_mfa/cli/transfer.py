@@ -60,7 +60,7 @@ def export(
     try:
         with Report(report) as told:
             users = _everything(ctx, told, partial=partial)
-        octets = bundle.sealed([_exported(user) for user in users], lock)
+        octets = bundle.sealed(map(_exported, users), lock)
     except BaseException:
         abandon(file, target)
         raise

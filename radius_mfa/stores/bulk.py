@@ -172,27 +172,36 @@ class Bulk:
 
     async def everything(self) -> tuple[list[BulkUser], list[Obstacle]]:
         """Return every user on record with their devices, of one moment; and what can't be read."""
-        async with self._snapshot() as session:
-            users = (await session.scalars(select(MfaUser).order_by(MfaUser.name))).all()
-            passwords = {local.name: local for local in await session.scalars(select(LocalUser))}
-            by_age = select(DeviceRecord).order_by(DeviceRecord.created_at)
-            devices = await _by_user(session, by_age)
+        found: list[BulkUser] = []
         obstacles: list[Obstacle] = []
-        found = []
-        for user in users:
-            local = passwords.get(user.name)
-            found.append(
-                BulkUser(
-                    user.name,
-                    created_at=user.created_at,
-                    suspended=user.suspended_at is not None,
-                    suspended_at=user.suspended_at,
-                    password_hash=local.password_hash if local else None,
-                    password_changed_at=local.password_changed_at if local else None,
-                    devices=tuple(self._readable(devices[user.name], obstacles)),
-                )
-            )
+        async with self._snapshot() as session:
+            names = (await session.scalars(select(MfaUser.name).order_by(MfaUser.name))).all()
+            for chunk in _chunks(names):
+                found += await self._users(session, chunk, obstacles)
+                session.expunge_all()  # memory holds what is given out, and one chunk of records
         return found, obstacles
+
+    async def _users(
+        self, session: AsyncSession, names: Sequence[str], obstacles: list[Obstacle]
+    ) -> list[BulkUser]:
+        named = select(MfaUser).where(MfaUser.name.in_(names)).order_by(MfaUser.name)
+        local = select(LocalUser).where(LocalUser.name.in_(names))
+        passwords = {one.name: one for one in await session.scalars(local)}
+        query = select(DeviceRecord).where(DeviceRecord.user.in_(names))
+        devices = await _by_user(session, query.order_by(DeviceRecord.created_at))
+        return [
+            BulkUser(
+                user.name,
+                created_at=user.created_at,
+                suspended=user.suspended_at is not None,
+                suspended_at=user.suspended_at,
+                password_hash=one.password_hash if one else None,
+                password_changed_at=one.password_changed_at if one else None,
+                devices=tuple(self._readable(devices[user.name], obstacles)),
+            )
+            for user in await session.scalars(named)
+            for one in [passwords.get(user.name)]
+        ]
 
     @asynccontextmanager
     async def _snapshot(self) -> AsyncIterator[AsyncSession]:
