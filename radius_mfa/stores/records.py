@@ -7,10 +7,10 @@ Every user of this server has a ``mfa_user`` row, whatever directory their passw
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from time import time
-from typing import Any
+from typing import Any, cast
 
 import aiosqlite
 from sqlalchemy import (
@@ -32,6 +32,7 @@ from sqlalchemy.ext.asyncio import (
     create_async_engine,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.pool import AsyncAdaptedQueuePool
 from sqlalchemy.types import TypeDecorator
 
 from radius_mfa.errors import BackendUnavailable
@@ -148,7 +149,17 @@ def open_engine(url: URL, *, pool_size: int, timeout_seconds: float) -> AsyncEng
     engine = create_async_engine(url, **options)
     if url.get_backend_name() == "sqlite":
         event.listen(engine.sync_engine, "connect", _prepare_sqlite)
+    else:
+        event.listen(engine.sync_engine, "invalidate", _hang_up)
     return engine
+
+
+def _hang_up(connection: Any, _record: object, _error: object) -> None:  # noqa: ANN401 - DB-API connection
+    """Cut a connection that is of no use any more.
+
+    SQLAlchemy would say goodbye first: another wait for a server that hangs.
+    """
+    connection.driver_connection.terminate()
 
 
 async def _connected_to_sqlite(*file: Any, **options: Any) -> aiosqlite.Connection:  # noqa: ANN401 - sqlite3's
@@ -184,7 +195,8 @@ class Database:
 
     def __init__(self, engine: AsyncEngine) -> None:
         self.engine = engine
-        self._sessions = async_sessionmaker(engine, expire_on_commit=False)
+        self._sessions = async_sessionmaker(expire_on_commit=False)
+        self._connect_seconds = cast("AsyncAdaptedQueuePool", engine.pool).timeout()
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[AsyncSession]:
@@ -193,8 +205,12 @@ class Database:
         IntegrityError passes: it is an answer. Any other fault raises BackendUnavailable.
         """
         try:
-            async with self._sessions() as session:
-                yield session
+            async with AsyncExitStack() as stack:
+                # One wait for a place in the pool, for whether the connection in it still lives,
+                # and for a new one where it does not.
+                async with asyncio.timeout(self._connect_seconds):
+                    connection = await stack.enter_async_context(self.engine.connect())
+                yield await stack.enter_async_context(self._sessions(bind=connection))
         except IntegrityError:
             raise
         except (SQLAlchemyError, OSError, TimeoutError) as error:

@@ -31,7 +31,7 @@ from tests.support.server import eventually
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-TIMEOUT_SECONDS = 0.5
+TIMEOUT_SECONDS = 1.0
 
 PASSWORD_HASH = "canary-hash-of-alice"
 
@@ -41,15 +41,12 @@ on_postgresql = pytest.mark.parametrize("backend", ["postgresql"], indirect=True
 
 @contextmanager
 def unavailable(cause: str, seconds: float = 0.0) -> "Iterator[None]":
-    """Expect BackendUnavailable for *cause* after about *seconds*, and no value in its text.
-
-    A fault is met up to twice: by the statement or the connection at hand, and by its successor.
-    """
+    """Expect BackendUnavailable for *cause* after about *seconds*, and no value in its text."""
     began = time.monotonic()
     with pytest.raises(BackendUnavailable) as raised:
         yield
     took = time.monotonic() - began
-    assert seconds * 0.9 <= took < 2 * seconds + 2, f"after {took:.2f} s"
+    assert seconds * 0.9 <= took < max(1.8 * seconds, 1.5), f"after {took:.2f} s"
     assert re.fullmatch(f"database: ({cause})", str(raised.value))
     assert "canary" not in "".join(traceback.format_exception(raised.value))
     fault: BaseException | None = raised.value
