@@ -7,7 +7,7 @@ import secrets
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from ipaddress import ip_network
@@ -30,6 +30,7 @@ from radius_mfa.server.discards import DiscardLog
 from radius_mfa.server.faults import fault
 from radius_mfa.server.handler import REJECT_JITTER, AnswerPolicy, Handler
 from radius_mfa.server.metrics import Metrics
+from radius_mfa.server.outages import Outage, cure
 from radius_mfa.server.udp import UdpListener
 from radius_mfa.stores import installation, keyring, keys, schema
 from radius_mfa.stores.attempts import RedisAttempts
@@ -145,16 +146,7 @@ def backends_named() -> Iterator[None]:
     try:
         yield
     except BackendUnavailable as error:
-        raise BackendError(
-            f"{error.backend} does not answer: {error.cause}", _CURES.get(error.backend, "")
-        ) from None
-
-
-_CURES = {
-    "redis": "is redis.url right, and does the server run?",
-    "database": "is database.url right, and does the server run?",
-    "hashing": "try again in a moment",
-}
+        raise BackendError(f"{error.backend} does not answer: {error.cause}", cure(error)) from None
 
 
 def prepare_data_folder(folder: Path) -> None:
@@ -260,8 +252,8 @@ class Server:
     def __init__(self, settings: Settings, stores: Stores) -> None:
         self._settings = settings
         self._stores = stores
-        self._metrics = Metrics()
-        self._redis_up = True
+        self.metrics = Metrics()
+        self._redis_outage, self._database_outage = Outage(), Outage()
         self._node_id = secrets.token_hex(8)
         self._unfit_keys = ""
         self._told_keys = self._keys
@@ -285,8 +277,8 @@ class Server:
                 radius.max_requests_in_flight,
             ),
             duplicates=DuplicateCache(radius.reply_cache_seconds),
-            metrics=self._metrics,
-            backends_up=lambda: self._redis_up,
+            metrics=self.metrics,
+            backends_up=lambda: self._redis_outage.over,
         )
         self.listeners: list[UdpListener] = []
 
@@ -296,7 +288,10 @@ class Server:
         with ExitStack() as closing:
             self._listen(closing)
             await self._announce()  # a key rotation that begins now waits for this node
-            watch = tasks.spawn(self._watch())
+            watches = [
+                tasks.spawn(self._watch("redis", self._look_at_redis)),
+                tasks.spawn(self._watch("database", self._look_at_database)),
+            ]
             try:
                 for listener in self.listeners:
                     listener.start()
@@ -305,7 +300,7 @@ class Server:
             finally:
                 for listener in self.listeners:
                     listener.stop()
-                await tasks.stop(watch)
+                await tasks.stop(*watches)
                 await self._drained()
                 with contextlib.suppress(BackendUnavailable):
                     await self._stores.nodes.withdraw(self._node_id)
@@ -319,7 +314,7 @@ class Server:
                 (host, port),
                 self.handler.answer,
                 receive_buffer_bytes=self._settings.radius.receive_buffer_bytes,
-                metrics=self._metrics,
+                metrics=self.metrics,
                 discard_log=discard_log,
                 dual_stack=host == "::" and ("0.0.0.0", port) not in endpoints,  # noqa: S104 - compared, not bound
             )
@@ -330,7 +325,7 @@ class Server:
 
     def _serve_metrics(self, host: str, port: int, closing: ExitStack) -> None:
         try:
-            metrics_server, _thread = start_http_server(port, host, self._metrics.registry)
+            metrics_server, _thread = start_http_server(port, host, self.metrics.registry)
         except OSError as error:
             raise ConfigurationError(
                 f"metrics can't be served on {host}:{port}: {error.strerror}",
@@ -364,32 +359,30 @@ class Server:
         """Addresses and ports that are served."""
         return [listener.local for listener in self.listeners]
 
-    async def _watch(self) -> None:
-        """Ask the backends now and then; notice a Redis that has lost its memory."""
+    async def _watch(self, backend: str, look: Callable[[], Awaitable[bool]]) -> None:
+        """Look now and then whether a backend answers; one that hangs holds up its own watch."""
         while True:
             try:
-                self._redis_up = await self._redis_answers()
-                self._metrics.backend_up.labels("redis").set(self._redis_up)
-                self._metrics.backend_up.labels("database").set(await self._database_answers())
-                if self._redis_up:
-                    await self._announce()
-            except BackendUnavailable:  # this very moment: the next look says so
-                self._redis_up = False
+                up = await look()
             except Exception as error:  # noqa: BLE001 - a watch that ended would say "up" for ever
-                self._redis_up = False
-                log.error("watch.failed", **fault(error))  # noqa: TRY400 - no traceback for an operator
+                up = False
+                log.error("watch.failed", backend=backend, **fault(error))  # noqa: TRY400 - no traceback for an operator
+            self.metrics.backend_up.labels(backend).set(up)
             await asyncio.sleep(WATCH_SECONDS)
 
-    async def _redis_answers(self) -> bool:
+    async def _look_at_redis(self) -> bool:
+        """Return whether Redis answers and can write; notice one that has lost its memory."""
+        outage = self._redis_outage
         try:
             now = time.time()
             await self._stores.attempts.notice_lost_memory(now)
             skew = await self._stores.attempts.clock() - now
+            await self._announce()
         except BackendUnavailable as error:
-            if self._redis_up:
-                log.error("redis.down", cause=error.cause, hint=_CURES["redis"])  # noqa: TRY400
+            if outage.is_news(error):
+                log.error("redis.down", cause=error.cause, hint=cure(error))  # noqa: TRY400 - see above
             return False
-        if not self._redis_up:
+        if outage.ends():
             log.info("redis.up")
         if abs(skew) > MAX_CLOCK_SKEW_SECONDS:
             log.warning(
@@ -399,11 +392,14 @@ class Server:
             )
         return True
 
-    async def _database_answers(self) -> bool:
-        """Ask the database which key encrypts, and so see that it answers."""
+    async def _look_at_database(self) -> bool:
+        """Return whether the database answers: logins that are cached go on without it."""
+        outage = self._database_outage
         try:
             await keys.follow(self._stores.database, self._stores.key_ring)
-        except BackendUnavailable:
+        except BackendUnavailable as error:
+            if outage.is_news(error):
+                log.error("database.down", cause=error.cause, hint=cure(error))  # noqa: TRY400 - see above
             return False
         except ConfigurationError as error:
             if error.message != self._unfit_keys:
@@ -411,6 +407,8 @@ class Server:
             self._unfit_keys = error.message
         else:
             self._unfit_keys = ""
+        if outage.ends():
+            log.info("database.up")
         if self._keys != self._told_keys:
             knows, encrypts_with = self._told_keys = self._keys
             log.info("keyring.changed", knows=list(knows), encrypts_with=encrypts_with)
@@ -440,13 +438,16 @@ class Server:
                     await listener.idle()
 
 
-async def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT."""
+async def serve(settings: Settings, log_lines_lost: Callable[[], int]) -> None:
+    """Serve until SIGTERM or SIGINT; *log_lines_lost* is for the metrics."""
     if not settings.allow_core_dumps:
         core_dumps.forbid()
     stopped = stop_signals()
-    async with open_stores(settings) as stores, Server(settings, stores).running():
-        await stopped.wait()
+    async with open_stores(settings) as stores:
+        server = Server(settings, stores)
+        server.metrics.log_lines_lost.set_function(log_lines_lost)
+        async with server.running():
+            await stopped.wait()
 
 
 def stop_signals() -> asyncio.Event:

@@ -138,9 +138,15 @@ class LogFile:
         self._path = path
         self._descriptor = None if path is None else _opened(path)
         self._mid_line = False
+        self._untold = 0
+        self.lines_lost = 0
+        """Lines that could not be written, or not wholly, since the start."""
 
     def write(self, line: str) -> None:
-        """Write a line, or drop it where it can't be: a full disk must not stop a login."""
+        """Write a line, or drop it where it can't be: a full disk must not stop a login.
+
+        The first line that can be written again is followed by one that says how many are lost.
+        """
         try:
             if self._descriptor is None:
                 sys.stderr.write(line + "\n")
@@ -148,12 +154,24 @@ class LogFile:
             else:
                 self._append(self._descriptor, line.encode("utf-8", "backslashreplace") + b"\n")
         except (OSError, ValueError, AttributeError):  # standard error may be closed, or None
+            self._lost()
             return
+        if self._untold and not self._mid_line:
+            lost, self._untold = self._untold, 0
+            structlog.get_logger().error(
+                "log.lines_lost", lost=lost, hint="the log could not be written: is its disk full?"
+            )
+
+    def _lost(self) -> None:
+        self._untold += 1
+        self.lines_lost += 1
 
     def _append(self, descriptor: int, line: bytes) -> None:
         octets = b"\n" + line if self._mid_line else line
         written = os.write(descriptor, octets)
         self._mid_line = written < len(octets)
+        if self._mid_line:
+            self._lost()
 
     def reopen(self) -> None:
         """Open the file anew and close the old one; standard error stays."""

@@ -1,7 +1,7 @@
 """Background tasks that are kept: the event loop itself holds only weak references to them."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from typing import Any
 
 CANCEL_AGAIN_SECONDS = 0.1
@@ -19,6 +19,10 @@ class TaskSet:
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         return task
+
+    def __iter__(self) -> Iterator[asyncio.Task[Any]]:
+        """Go through the tasks that run now."""
+        return iter(tuple(self._running))
 
     async def idle(self) -> None:
         """Wait until no task of this set runs."""

@@ -26,6 +26,6 @@ def serve(ctx: typer.Context) -> None:
 
     async def main() -> None:
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, file.reopen)
-        await app.serve(settings)
+        await app.serve(settings, lambda: file.lines_lost)
 
     uvloop.run(main())

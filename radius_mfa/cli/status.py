@@ -24,6 +24,7 @@ from radius_mfa.errors import BackendError, BackendUnavailable, OperatorError, R
 from radius_mfa.protocol.client import ClientRequest
 from radius_mfa.protocol.wire import Code
 from radius_mfa.server.core_dumps import word
+from radius_mfa.server.outages import cure
 from radius_mfa.stores.nodes import Node
 from radius_mfa.stores.records import Database, DeviceRecord, MfaUser, open_engine
 from radius_mfa.stores.redis_scripts import RedisScripts, connect
@@ -82,7 +83,7 @@ def _up(detail: str) -> Part:
 
 def _down(error: OperatorError | BackendUnavailable) -> Part:
     if isinstance(error, BackendUnavailable):
-        return {"up": False, "detail": f"does not answer: {error.cause}"}
+        return {"up": False, "detail": f"does not answer: {error.cause} ({cure(error)})"}
     return {"up": False, "detail": error.message + (f" ({error.cure})" if error.cure else "")}
 
 

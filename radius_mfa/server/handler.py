@@ -28,6 +28,7 @@ from radius_mfa.protocol.reply import decision_reply, signed_reply
 from radius_mfa.protocol.wire import Code, Packet
 from radius_mfa.server.login_log import LoginRecord
 from radius_mfa.server.metrics import Metrics
+from radius_mfa.server.outages import LineQuota
 
 log = structlog.get_logger()
 
@@ -74,6 +75,7 @@ class Handler:
         self._duplicates = DuplicateCache() if duplicates is None else duplicates
         self._metrics = Metrics() if metrics is None else metrics
         self._backends_up = backends_up
+        self._unanswered_lines = LineQuota()
         self._log = log.bind()  # once: a logger costs a login a tenth of its line
         self._room = policy.max_requests_in_flight
         self._room_for_new = self._room - self._room // CONVERSATION_RESERVE
@@ -160,6 +162,7 @@ class Handler:
             return self._without_backend(nas, record, error)
         except Exception as error:  # noqa: BLE001 - rule 4: whatever it is, it is no Accept
             record.failed(error)
+            self._metrics.unanswered.labels(nas.name, "program").inc()
             return None
         finally:
             self.in_flight -= 1
@@ -178,7 +181,9 @@ class Handler:
         if nas.reject_on_backend_failure:
             hint = f"{error.backend}: {error.cause}"
             return Outcome(Reject(RejectReason.BACKEND_UNAVAILABLE, hint))
-        record.unanswered(error)
+        suppressed = self._unanswered_lines.take(error.backend, time.monotonic())
+        if suppressed is not None:
+            record.unanswered(error, suppressed)
         return None
 
     async def _reject_delay(self, arrived: float) -> None:

@@ -16,16 +16,9 @@ from radius_mfa.protocol.access_request import AccessRequest
 from radius_mfa.protocol.duplicates import Source
 from radius_mfa.protocol.nas import Nas
 from radius_mfa.server.faults import fault
+from radius_mfa.server.outages import cure
 
 UNDECODABLE = "(undecodable)"
-
-BACKEND_HINTS = {
-    "redis": "the NAS gets no reply and fails over; see: radius-mfa status",
-    "database": "the NAS gets no reply and fails over; see: radius-mfa status",
-    "hashing": "more logins than directory.local.hash_threads can hash",
-    "deadline": "a backend is slow: the times in this line say which",
-    "keyring": "a device is encrypted under a key that the key ring does not hold",
-}
 
 
 class LoginRecord:
@@ -68,15 +61,19 @@ class LoginRecord:
                 "user.locked", hint=lock_hint(self.trace.user, outcome.locked_until), **lock
             )
 
-    def unanswered(self, error: BackendUnavailable) -> None:
-        """Write the line of a login that no backend could decide."""
+    def unanswered(self, error: BackendUnavailable, suppressed: int = 0) -> None:
+        """Write the line of a login that no backend could decide.
+
+        *suppressed* lines like it were held back before.
+        """
         self._log.error(
             "login.unanswered",
             method=self._request.method.value,
             backend=error.backend,
             cause=error.cause,
-            hint=BACKEND_HINTS.get(error.backend, ""),
+            hint=cure(error),
             **self._fields(),
+            **({"suppressed": suppressed} if suppressed else {}),
         )
 
     def failed(self, error: Exception) -> None:

@@ -24,7 +24,7 @@ class Metrics:
         )
         self.unanswered = Counter(
             "radius_mfa_logins_unanswered",
-            "Logins without an answer because a backend had none",
+            "Logins without a reply, by what had no answer",
             ["client", "backend"],
             registry=self.registry,
         )
@@ -61,6 +61,11 @@ class Metrics:
             "radius_mfa_backend_up",
             "1 while the backend answers",
             ["backend"],
+            registry=self.registry,
+        )
+        self.log_lines_lost = Gauge(
+            "radius_mfa_log_lines_lost",
+            "Lines that the log could not take since the start",
             registry=self.registry,
         )
         self._of_logins: dict[tuple[str, RejectReason | None], Counter] = {}

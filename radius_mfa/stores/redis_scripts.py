@@ -6,15 +6,17 @@ again.
 
 import asyncio
 import hashlib
+import re
 from collections.abc import Awaitable, Mapping, Sequence
 from importlib import resources
 from typing import Any, Self
 
 from redis.asyncio import Redis
+from redis.asyncio.connection import DefaultParser
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from radius_mfa import tasks
 from radius_mfa.errors import BackendUnavailable
@@ -137,11 +139,23 @@ class _ClosedError(Exception):
 def unavailable(error: Exception) -> BackendUnavailable:
     """Return *error* as a BackendUnavailable that names its kind and quotes nothing.
 
-    redis-py wraps what went wrong while it connected, like a wrong password.
+    redis-py wraps what went wrong while it connected, like a wrong password; Redis 6 wraps what
+    went wrong in a script, like a full memory.
     """
     if isinstance(error, _ClosedError):
         return BackendUnavailable("redis", "the connection is closed")
     root = error.__cause__ or error.__context__
     if type(error) is RedisConnectionError and isinstance(root, (RedisError, OSError)):
         return BackendUnavailable("redis", type(root).__name__)
+    if type(error) is ResponseError:
+        text = _OF_A_SCRIPT.sub("", str(error))
+        code = _ERROR_CODE.match(text)
+        error = DefaultParser.parse_error(text)  # type: ignore[no-untyped-call]
+        if type(error) is ResponseError and code:
+            return BackendUnavailable("redis", code[0])
     return BackendUnavailable("redis", type(error).__name__)
+
+
+_OF_A_SCRIPT = re.compile(r"^Error running script .*?: -(?=[A-Z]+ )", re.DOTALL)
+_ERROR_CODE = re.compile(r"[A-Z]{4,20}(?= )")
+"""What Redis's errors of a kind of their own begin with, like MISCONF."""

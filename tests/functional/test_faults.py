@@ -9,13 +9,12 @@ import os
 import signal
 import sqlite3
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 
 import pytest
 
 from tests.support import totp
-from tests.support.radius import ACCESS_ACCEPT, ACCESS_REJECT, Nas
+from tests.support.radius import ACCESS_ACCEPT, ACCESS_REJECT
 from tests.support.redis import RealRedis
 from tests.support.server import PASSWORD, RunningServer, Site, eventually
 
@@ -128,58 +127,9 @@ def test_a_redis_that_hangs_is_silence_and_the_repeat_is_answered(
                 assert nas.replies(0.1) == []
             finally:
                 redis.go_on()
-            assert answer(nas, request) == ACCESS_ACCEPT
+            assert nas.repeat(request).code == ACCESS_ACCEPT
         assert len(server.lines("login.accepted")) == 1
         assert site.failures("alice") == 0
-
-
-def answer(nas: Nas, request: bytes) -> int:
-    """Repeat *request* until it is answered, as a NAS does; return the code of the reply."""
-
-    def reply() -> int:
-        nas.send(request)
-        codes = [reply[0] for reply in nas.replies(0.3) if reply[1] == request[1]]
-        return codes[0] if codes else 0
-
-    return int(eventually(reply, "a reply"))
-
-
-@contextmanager
-def site_of_quick_codes(site: Site, name: str) -> Iterator[Site]:
-    """Give *name* an app whose codes change every second, so that no test waits for half a minute.
-
-    Ten steps back are accepted and none ahead.
-    """
-    site.sections = {**site.sections, "totp": {"lookback_steps": 10, "lookforward_steps": 0}}
-    site.write_config()
-    site.add_users([name], time_step_seconds=1)
-    yield site
-
-
-def test_a_flushed_redis_lets_no_used_code_in_again(site: Site) -> None:
-    """Rule 10, O08: neither the used code nor any up to now; the next one is accepted."""
-    with RealRedis() as redis:
-        site.sections = {"redis": {"url": redis.url}}
-        with site_of_quick_codes(site, "alice"):
-            server = site.start()
-            with server.nas() as nas:
-                used = PASSWORD + totp.code(step=1)
-                assert nas.login("alice", used).code == ACCESS_ACCEPT
-                redis.flush()
-                unused = PASSWORD + totp.code(step=1)
-                for typed in (used, unused):
-                    assert nas.login("alice", typed).code == ACCESS_REJECT
-                    line = server.line("login.rejected")
-                    assert line["reason"] == "code_predates_redis"
-                assert "Redis has lost its memory" in line["hint"]
-                assert "flushed" in server.line("redis.memory_lost")["hint"]
-                eventually(
-                    lambda: nas.login("alice", PASSWORD + totp.code(step=1)).code == ACCESS_ACCEPT,
-                    "the next code",
-                    5,
-                )
-                assert nas.login("alice", used).code == ACCESS_REJECT
-            assert len(server.lines("redis.memory_lost")) == 1
 
 
 def test_an_embedded_redis_that_is_killed_comes_back_with_its_memory(site: Site) -> None:
@@ -196,7 +146,7 @@ def test_an_embedded_redis_that_is_killed_comes_back_with_its_memory(site: Site)
         server.line("redis.restarted")
         [after] = site.redis_processes()
         assert after != before
-        assert answer(nas, nas.access_request("alice", used)) == ACCESS_REJECT
+        assert nas.repeat(nas.access_request("alice", used)).code == ACCESS_REJECT
         assert server.line("login.rejected", user="alice")["reason"] == "code_replayed"
         assert nas.login("alice", PASSWORD + totp.code(offset=1)).code == ACCESS_ACCEPT
     assert site.failures("bob") == 1
@@ -292,7 +242,7 @@ def test_more_passwords_than_can_be_hashed_are_shed_and_the_repeat_is_answered(
             nas.send(request)
         shed = unanswered(server, 1)
         assert {line["backend"] for line in shed} == {"hashing"}
-        codes = [answer(nas, request) for request in requests]
+        codes = [nas.repeat(request).code for request in requests]
         assert codes == [ACCESS_ACCEPT] * len(names)
     assert server.lines("login.rejected") == []
     assert len(server.lines("login.accepted")) == len(names)

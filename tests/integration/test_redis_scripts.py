@@ -81,7 +81,7 @@ async def recovery(scripts: RedisScripts) -> None:
     [
         ("REPLICAOF 127.0.0.1 1", "ReadOnlyError"),
         ("CONFIG SET maxmemory 1", "OutOfMemoryError"),
-        ("CONFIG SET min-replicas-to-write 1", "ResponseError"),
+        ("CONFIG SET min-replicas-to-write 1", "NOREPLICAS"),
         ("CONFIG SET requirepass right", "AuthenticationError"),
         ("ACL SETUSER default -evalsha", "NoPermissionError"),
     ],

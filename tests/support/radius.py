@@ -181,6 +181,15 @@ class Nas:
         self.send(packet)
         return self.receive(packet)
 
+    def repeat(self, packet: bytes, times: int = 100) -> Reply:
+        """Send *packet* again and again, as a NAS does, and return its first reply."""
+        for _ in range(times):
+            self.send(packet)
+            for octets in self.replies(0.3):
+                if octets[1] == packet[1]:
+                    return verified(octets, packet, self.secret)
+        raise AssertionError(f"{times} times no reply")
+
     def login(
         self, user: str | bytes, typed: str | bytes, attributes: Iterable[tuple[int, bytes]] = ()
     ) -> Reply:

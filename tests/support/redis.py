@@ -4,8 +4,9 @@ import asyncio
 import signal
 import subprocess
 import tempfile
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -47,7 +48,8 @@ class RealRedis:
     def client(self) -> "redis_py.Redis":
         return redis_py.Redis.from_url(self.url)
 
-    def start(self) -> None:
+    def start(self, *options: str, until_it_answers: bool = True) -> None:
+        """Start the server, with *options* beside those it was made with."""
         with (self.folder / "log").open("ab") as output:
             self.process = subprocess.Popen(
                 [
@@ -55,11 +57,13 @@ class RealRedis:
                     *("--port", "0", "--unixsocket", str(self.socket)),
                     *("--dir", str(self.folder), "--save", "", "--appendonly", "no"),
                     *self._options,
+                    *options,
                 ],
                 stdout=output,
                 stderr=output,
             )
-        eventually(self._answers, "Redis to answer")
+        if until_it_answers:
+            eventually(self._answers, "Redis to answer")
 
     def _answers(self) -> bool:
         with self.client as client:
@@ -91,6 +95,22 @@ class RealRedis:
     def flush(self) -> None:
         with self.client as client:
             client.flushall()
+
+
+@contextmanager
+def in_front_of(redis: RealRedis) -> Iterator["Proxy"]:
+    """Run a Proxy in front of *redis* in a thread, for tests without a loop."""
+    proxy, loop = Proxy(redis.socket), asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    try:
+        asyncio.run_coroutine_threadsafe(proxy.__aenter__(), loop).result()
+        yield proxy
+        asyncio.run_coroutine_threadsafe(proxy.__aexit__(), loop).result()
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
 
 
 @asynccontextmanager
@@ -136,7 +156,7 @@ def _plain_enrolment(version: int, known: int) -> Enrolment:
 
 @dataclass
 class Proxy:
-    """A Unix socket in front of a Redis: counts what it passes on, and can lose a reply.
+    """A Unix socket in front of a Redis: counts what it passes on, and can lose or delay replies.
 
     Use as an async context manager.
     """
@@ -145,6 +165,7 @@ class Proxy:
     sent: list[bytes] = field(default_factory=list)
     replies_to_lose: int = 0
     replies_lost: int = 0
+    delay_seconds: float = 0.0
     _connections: tasks.TaskSet = field(default_factory=tasks.TaskSet)
 
     @property
@@ -161,7 +182,7 @@ class Proxy:
 
     async def __aexit__(self, *_exc: object) -> None:
         self._server.close()
-        await self._connections.idle()
+        await tasks.stop(*self._connections)
         self._socket.unlink(missing_ok=True)
 
     async def _serve(self, client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
@@ -183,4 +204,4 @@ class Proxy:
                 self.replies_to_lose -= 1
                 self.replies_lost += 1
                 return
-            client.write(octets)
+            asyncio.get_running_loop().call_later(self.delay_seconds, client.write, octets)

@@ -6,9 +6,11 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +18,7 @@ from typing import Any, Self
 
 import redis as redis_py
 import tomlkit
+from prometheus_client.parser import text_string_to_metric_families
 
 from radius_mfa.app import Stores, open_stores
 from radius_mfa.config import Settings
@@ -104,6 +107,14 @@ class Site:
     @property
     def config(self) -> Path:
         return self.folder / "radius-mfa.toml"
+
+    def serve_metrics(self) -> None:
+        """Give the servers started from now on a port for their metrics."""
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            endpoint = f"127.0.0.1:{probe.getsockname()[1]}"
+        self.sections = {**self.sections, "metrics": {"listen": endpoint}}
+        self.write_config()
 
     @property
     def settings(self) -> Settings:
@@ -272,6 +283,18 @@ class RunningServer:
         found = eventually(lambda: self.lines(event, **fields), f"{event} {fields} in the log")
         line: dict[str, Any] = found[-1]
         return line
+
+    def metric(self, name: str, **labels: str) -> float:
+        """Return the sum of the samples of a metric that bear *labels* (``serve_metrics``)."""
+        url = f"http://{self.site.settings.metrics.listen}/metrics"
+        with urllib.request.urlopen(url, timeout=PATIENCE_SECONDS) as page:
+            families = list(text_string_to_metric_families(page.read().decode()))
+        return sum(
+            float(sample.value)
+            for family in families
+            for sample in family.samples
+            if sample.name == name and labels.items() <= sample.labels.items()
+        )
 
     def stop(self) -> int:
         """End the server as an operator would; return its exit code."""

@@ -18,6 +18,7 @@ from radius_mfa.config import EXAMPLE_SECRET, Settings
 from radius_mfa.errors import Discard
 from radius_mfa.policy.decision import FACTOR_AT_FAULT, RejectReason
 from radius_mfa.server.metrics import Metrics
+from radius_mfa.server.outages import CURES
 
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted((ROOT / "radius_mfa").rglob("*.py"))
@@ -138,6 +139,26 @@ def test_every_metric_is_listed_with_type_and_labels() -> None:
     for name, cells in rows.items():
         labels = tuple(re.findall(r"`(\w+)`", cells[0]))
         assert labels == tuple(declared[name.removesuffix("_total")])
+
+
+def test_table_of_faults_names_lines_metrics_and_causes_that_exist() -> None:
+    """And each cause that has a cure of its own, and each line about a backend, is in it."""
+    text = section(text_of("docs/operations.md"), "When something breaks")
+    rows = [line.split("|")[1:-1] for line in text.splitlines() if line.startswith("| ")][1:]
+    assert len(rows) > 15
+    known = {family.name for family in Metrics().registry.collect()}
+    events = set(log_events())
+    for _, seen, logged, counted, cure in rows:
+        assert seen.strip().startswith(("no reply", "replies", "Access-Reject", "the same"))
+        lines = {word for word in inline_code(logged) if "." in word}
+        assert lines <= events
+        metrics = {w.removesuffix("_total") for w in inline_code(counted) if "radius_mfa" in w}
+        assert metrics <= known
+        assert lines or "the same" in logged or "nothing" in logged or "afterwards" in logged
+        assert cure.strip()
+    words = set(inline_code(text))
+    assert words >= {cause.partition(" ")[2] or cause for cause in CURES} - {"redis", "database"}
+    assert words >= {event for event in events if event.endswith((".down", ".up", ".died"))}
 
 
 # ---- Names of the program ------------------------------------------------------------------------

@@ -330,6 +330,7 @@ def test_a_full_disk_stops_nothing() -> None:
         logger().info("x", user="a" * 10_000)
     handler.reopen()
     logger().info("x")
+    assert handler.lines_lost == 4
 
 
 def test_a_line_cut_short_by_a_full_disk_does_not_spoil_the_next(
@@ -342,9 +343,10 @@ def test_a_line_cut_short_by_a_full_disk_does_not_spoil_the_next(
         patched.setattr(os, "write", lambda descriptor, octets: write(descriptor, octets[:20]))
         logger().info("cut")
     logger().info("whole")
-    cut, whole = path.read_text("utf-8").splitlines()
+    cut, whole, lost = path.read_text("utf-8").splitlines()
     assert len(cut) == 20
     assert json.loads(whole)["event"] == "whole"
+    assert json.loads(lost).items() >= {"event": "log.lines_lost", "lost": 1}.items()
 
 
 class FullStream(io.StringIO):
