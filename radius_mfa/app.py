@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import os
 import secrets
 import signal
@@ -51,6 +52,9 @@ WATCH_SECONDS = 2.0
 
 MAX_CLOCK_SKEW_SECONDS = 5.0
 """Clocks of this host and of Redis further apart than this are worth a warning."""
+
+GC_ALLOCATIONS, GC_GENERATIONS = 10_000, 20
+"""After how many new containers the garbage collector looks at them, and how often at the older."""
 
 DRAIN_MARGIN_SECONDS = 1.0
 """How much longer a stopping server waits than the logins in flight may take."""
@@ -447,7 +451,19 @@ async def serve(settings: Settings, log_lines_lost: Callable[[], int]) -> None:
         server = Server(settings, stores)
         server.metrics.log_lines_lost.set_function(log_lines_lost)
         async with server.running():
+            _settle_memory()
             await stopped.wait()
+
+
+def _settle_memory() -> None:
+    """Spare the garbage collector what lives as long as the process.
+
+    With Python's defaults every collection of the oldest generation stops all logins for as long
+    as it takes to look through every library: 80 ms at the 99th percentile, 20 ms without.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GC_ALLOCATIONS, GC_GENERATIONS, GC_GENERATIONS)
 
 
 def stop_signals() -> asyncio.Event:

@@ -196,7 +196,10 @@ class Database:
     def __init__(self, engine: AsyncEngine) -> None:
         self.engine = engine
         self._sessions = async_sessionmaker(expire_on_commit=False)
-        self._connect_seconds = cast("AsyncAdaptedQueuePool", engine.pool).timeout()
+        pool = cast("AsyncAdaptedQueuePool", engine.pool)
+        self._connect_seconds = pool.timeout()
+        # The pool serves whoever asks at the right moment; a login must not starve in its queue.
+        self._turns = asyncio.Semaphore(pool.size())
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[AsyncSession]:
@@ -209,6 +212,7 @@ class Database:
                 # One wait for a place in the pool, for whether the connection in it still lives,
                 # and for a new one where it does not.
                 async with asyncio.timeout(self._connect_seconds):
+                    await stack.enter_async_context(self._turns)
                     connection = await stack.enter_async_context(self.engine.connect())
                 yield await stack.enter_async_context(self._sessions(bind=connection))
         except IntegrityError:
