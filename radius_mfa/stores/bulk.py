@@ -22,6 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from radius_mfa.errors import BackendUnavailable, Refused
 from radius_mfa.policy.new_device import unfit
 from radius_mfa.policy.totp import Algorithm
+from radius_mfa.stores import keys
 from radius_mfa.stores.enrolments import NewDevice, seed_owner
 from radius_mfa.stores.keyring import KeyRing, WrongKeyError
 from radius_mfa.stores.records import Database, DeviceRecord, LocalUser, MfaUser, utc_now
@@ -159,6 +160,8 @@ class Bulk:
                     self._plan(user, known, existing, plan, outcome, create_users=create_users)
                 if dry_run or (outcome.obstacles and not partial):
                     return outcome
+                for version in {row["key_version"] for row in plan.devices}:
+                    await keys.hold(session, version)
                 await _write(session, plan)
                 await self._tell(plan.touched)
                 await session.commit()

@@ -10,6 +10,7 @@ from sqlalchemy import update
 
 from radius_mfa.errors import BackendUnavailable, Refused
 from radius_mfa.stores import bulk as bulk_module
+from radius_mfa.stores import keys
 from radius_mfa.stores.bulk import Bulk, BulkDevice, BulkUser, Existing
 from radius_mfa.stores.enrolments import EnrolmentStore, NewDevice
 from radius_mfa.stores.keyring import KeyRing
@@ -210,6 +211,20 @@ async def test_two_imports_at_once_leave_each_user_once(
     users = await store.users()
     assert len(users) == 20
     assert all(len(one.devices) == 1 for one in users)
+
+
+async def test_nothing_is_stored_under_a_key_that_was_retired_meanwhile(
+    bulk: Bulk, database: Database, key_ring: KeyRing
+) -> None:
+    """An import reads the key ring and then takes its time; another node may retire the key."""
+    await keys.check(database, key_ring)
+    async with database.session() as session, session.begin():
+        [key] = await keys.known_keys(session)
+        await keys.retire(session, key)
+    before = await everything(database)
+    with pytest.raises(Refused, match="key version 1 was retired a moment ago"):
+        await bulk.take_in([user("alice", device())])
+    assert await everything(database) == before
 
 
 # ---- Everything out ------------------------------------------------------------------------------
