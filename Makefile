@@ -51,8 +51,13 @@ $(VENV)/.installed: requirements.lock pyproject.toml | $(BIN)/python
 	@$(BIN)/pip install -q --no-deps --no-build-isolation -e .
 	@touch $@
 
+LDAP_HEADERS := libldap2-dev libsasl2-dev gcc python3-dev
+
 $(VENV)/.installed-dev: requirements-dev.lock $(VENV)/.installed
 	@echo "Installing what checks and tests need ..."
+	@test -e /usr/include/ldap.h || \
+	  { test "$$(id -u)" = 0 && apt-get install -qq -y $(LDAP_HEADERS) >/dev/null; } || \
+	  { echo "python-ldap must be compiled: apt install $(LDAP_HEADERS)"; exit 1; }
 	@$(BIN)/pip install -q --require-hashes -r requirements-dev.lock
 	@touch $@
 
@@ -62,7 +67,7 @@ LOCK := uv pip compile -q --universal --python-version 3.11 --generate-hashes --
 
 lock:
 	$(LOCK) --group build -o requirements.lock
-	$(LOCK) --group build --group dev -o requirements-dev.lock
+	$(LOCK) --extra ldap --group build --group dev -o requirements-dev.lock
 
 clean:
 	rm -rf $(VENV) demo-data build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -21,6 +21,7 @@ from radius_mfa import __version__, tasks
 from radius_mfa.authentication.login import Login
 from radius_mfa.config import EMBEDDED, ClientSettings, Settings, split_endpoint
 from radius_mfa.errors import BackendError, BackendUnavailable, ConfigurationError
+from radius_mfa.ldap_setup import ldap_directories
 from radius_mfa.policy.credentials import SplitPolicy
 from radius_mfa.policy.lockout import LockoutPolicy
 from radius_mfa.policy.totp import Window
@@ -35,6 +36,7 @@ from radius_mfa.server.outages import Outage, cure
 from radius_mfa.server.udp import UdpListener
 from radius_mfa.stores import installation, keyring, keys, schema
 from radius_mfa.stores.attempts import RedisAttempts
+from radius_mfa.stores.directories import Directories
 from radius_mfa.stores.directory_local import LocalDirectory
 from radius_mfa.stores.embedded_redis import EmbeddedRedis, FolderInUseError
 from radius_mfa.stores.enrolments import EnrolmentCodec, EnrolmentStore
@@ -72,6 +74,7 @@ class Stores:
     database: Database
     enrolments: EnrolmentStore
     directory: LocalDirectory
+    directories: Directories
     key_ring: KeyRing
     digest_key: bytes = field(repr=False)
     nodes: Nodes
@@ -129,6 +132,12 @@ async def open_stores(settings: Settings, *, private_redis: bool = False) -> Asy
             hashing,
             credential_cache_seconds=settings.directory.local.credential_cache_seconds,
         )
+        directories = Directories(
+            directory,
+            ldap_directories(settings),
+            local_realms=settings.directory.local.realms,
+        )
+        stack.push_async_callback(directories.close)
         nodes = Nodes(scripts, settings.redis.key_prefix)
         key_rotation = KeyRotation(database, key_ring, nodes, attempts.forget_enrolments)
         yield Stores(
@@ -137,6 +146,7 @@ async def open_stores(settings: Settings, *, private_redis: bool = False) -> Asy
             database,
             enrolments,
             directory,
+            directories,
             key_ring,
             digest_key,
             nodes,
@@ -264,11 +274,10 @@ class Server:
         login = Login(
             stores.attempts,
             stores.enrolments,
-            stores.directory,
+            stores.directories,
             digest_key=stores.digest_key,
             window=Window(settings.totp.lookback_steps, settings.totp.lookforward_steps),
             counted_factors=frozenset(settings.lockout.count),
-            realms=frozenset(settings.directory.local.realms),
         )
         radius = settings.radius
         self.handler = Handler(

@@ -8,6 +8,7 @@ import os
 from codecs import lookup
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -167,6 +168,28 @@ def _path(value: object) -> object:
     return value
 
 
+def _ldap_url(text: str) -> str:
+    try:
+        url = urlsplit(text)
+        valid = url.scheme in {"ldap", "ldaps"} and url.hostname and url.port != 0
+    except ValueError:
+        valid = False
+    else:
+        valid = (valid or url.scheme == "ldapi") and not (url.username or url.query or url.fragment)
+        valid = valid and url.path in {"", "/"}
+    if not valid:
+        raise ValueError(f"{text!r} is not a URL like ldaps://dc1.corp.example:636")
+    return text.removesuffix("/")
+
+
+def _ldap_filter(text: str) -> str:
+    if text and not (text.startswith("(") and text.endswith(")")):
+        raise ValueError("a filter stands in brackets, like (objectClass=person)")
+    if text.count("(") != text.count(")"):
+        raise ValueError("the brackets of the filter do not pair")
+    return text
+
+
 def _processors(threads: int) -> int:
     return threads or max(1, len(os.sched_getaffinity(0)))
 
@@ -181,6 +204,8 @@ def _distinct(endpoints: list[str]) -> list[str]:
 CLIENT_NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
 SEPARATOR_PATTERN = r"^[ -~]*$"
 KEY_PREFIX_PATTERN = r"^[A-Za-z0-9._:-]{0,64}$"
+DIRECTORY_NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,31}$"
+ATTRIBUTE_PATTERN = r"^([A-Za-z][A-Za-z0-9-]{0,62})?$"
 ISSUER_PATTERN = r"^[^:]{1,64}$"
 
 PATTERN_IN_WORDS = {
@@ -188,6 +213,9 @@ PATTERN_IN_WORDS = {
     "and begin with a letter or a digit",
     SEPARATOR_PATTERN: "must be of printable ASCII characters",
     KEY_PREFIX_PATTERN: "must be at most 64 letters, digits, dots, colons, hyphens or underscores",
+    DIRECTORY_NAME_PATTERN: "must be 1 to 32 lower-case letters, digits, dots, hyphens or "
+    "underscores, and begin with a letter or a digit",
+    ATTRIBUTE_PATTERN: "must be the name of an attribute: letters, digits, hyphens",
     ISSUER_PATTERN: "must be 1 to 64 characters without a colon",
 }
 
@@ -201,6 +229,11 @@ Networks = Annotated[
 Charset = Annotated[str, AfterValidator(_charset)]
 RedisUrl = Annotated[SecretStr, AfterValidator(_redis_url)]
 DatabaseUrl = Annotated[SecretStr, AfterValidator(_database_url)]
+DirectoryName = Annotated[str, StringConstraints(pattern=DIRECTORY_NAME_PATTERN)]
+Attribute = Annotated[str, StringConstraints(pattern=ATTRIBUTE_PATTERN)]
+LdapUrl = Annotated[str, AfterValidator(_ldap_url)]
+LdapFilter = Annotated[str, AfterValidator(_ldap_filter)]
+Realm = Annotated[str, StringConstraints(to_lower=True, min_length=1)]
 SharedSecret = Annotated[SecretStr, AfterValidator(_secret)]
 ClientName = Annotated[str, StringConstraints(pattern=CLIENT_NAME_PATTERN)]
 FilePath = Annotated[Path, BeforeValidator(_path)]
@@ -330,7 +363,7 @@ class DatabaseSettings(Section):
 class LocalDirectorySettings(Section):
     """Passwords kept by this server itself."""
 
-    realms: list[Annotated[str, StringConstraints(to_lower=True, min_length=1)]] = []
+    realms: list[Realm] = []
     """Realms that are ours: `corp.example` of alice@corp.example, `corp` of CORP\\alice."""
 
     credential_cache_seconds: Annotated[float, Field(ge=0, le=86_400)] = 0
@@ -354,11 +387,92 @@ class LocalDirectorySettings(Section):
     """Lanes of one hash."""
 
 
+class LdapDirectorySettings(Section):
+    """An LDAP directory or Active Directory that users and passwords live in."""
+
+    name: DirectoryName
+    """What the log calls it. Part of its users' keys: a new name makes them strangers."""
+
+    preset: Literal["active-directory", "openldap", "freeipa", "389ds"]
+    """What kind of directory it is: the defaults of the settings below."""
+
+    servers: Annotated[list[LdapUrl], Field(min_length=1), BeforeValidator(_as_list)]
+    """URLs, the preferred one first: ldaps://host, ldap://host (StartTLS), or ldapi://."""
+
+    start_tls: bool = True
+    """Encrypt ldap:// by StartTLS; false sends passwords in the clear."""
+
+    ca_file: OptionalFile = None
+    """Certificates to trust, in PEM; default: those that the system trusts."""
+
+    verify_certificate: bool = True
+    """Refuse a server whose certificate is not valid for its name."""
+
+    tls_minimum: Literal["1.2", "1.3"] = "1.2"
+    """The oldest TLS version that is spoken."""
+
+    bind_dn: str = ""
+    """The search account; with Active Directory its userPrincipalName will do."""
+
+    bind_password: OptionalSecret = None
+    """The search account's password (or `bind_password_file`)."""
+
+    base: Annotated[str, StringConstraints(min_length=1)]
+    """Where users are searched, like `dc=corp,dc=example`."""
+
+    realms: list[Realm] = []
+    """Its realms: `corp.example` of alice@corp.example, `corp` of CORP\\alice."""
+
+    lookup: list[Annotated[Attribute, StringConstraints(min_length=1)]] = []
+    """Attributes that a user's name is looked up in; none of those that users change themselves."""
+
+    filter: LdapFilter = ""
+    """Which entries are users, like `(objectClass=person)`; default by preset."""
+
+    id_attribute: Attribute = ""
+    """What never changes of an entry; by preset objectGUID, entryUUID ...; `dn` is its name."""
+
+    name_attribute: Attribute = ""
+    """What people call the user; default by preset."""
+
+    groups: Literal["", "none", "in-chain", "member-of", "search"] = ""
+    """How groups are found: by AD's matching rule, memberOf, or level by level; by preset."""
+
+    group_base: str = ""
+    """Where groups are searched; default `base`."""
+
+    group_member_attribute: Attribute = "member"
+    """The attribute of a group that names its members."""
+
+    group_depth: Annotated[int, Field(ge=1, le=20)] = 5
+    """How many levels of nested groups `search` looks at."""
+
+    timeout_seconds: Annotated[float, Field(ge=0.1, le=10)] = 1.5
+    """After this an operation has failed; well below radius.login_deadline_seconds."""
+
+    pool_size: Annotated[int, Field(ge=1, le=64)] = 8
+    """Connections to each server for searches, and as many for binds."""
+
+    lookup_cache_seconds: Annotated[float, Field(ge=0, le=3_600)] = 60.0
+    """How long it is kept who a name stands for, and in which groups; in memory only."""
+
+
+def _distinct_directories(directories: list[LdapDirectorySettings]) -> list[LdapDirectorySettings]:
+    names = [one.name for one in directories]
+    for name in names:
+        if name == "local" or names.count(name) > 1:
+            raise ValueError(f"{name} is the name of another directory too")
+    return directories
+
+
 class DirectorySettings(Section):
     """Where passwords live."""
 
     local: LocalDirectorySettings = LocalDirectorySettings()
     """Passwords kept by this server itself."""
+
+    ldap: Annotated[list[LdapDirectorySettings], AfterValidator(_distinct_directories)] = []
+    """LDAP directories; a name without a realm is looked up in this order."""
 
 
 class TotpSettings(Section):

@@ -28,8 +28,13 @@ def masked(settings: Settings) -> Table:
     for client in values["client"]:
         for name in ("require_message_authenticator", "status_server"):
             client.setdefault(name, values["radius"][name])
-    for table in (*values["client"], values["redis"], values["database"]):
-        for name in ("secret", "password"):
+    for table in (
+        *values["client"],
+        *values["directory"]["ldap"],
+        values["redis"],
+        values["database"],
+    ):
+        for name in ("secret", "password", "bind_password"):
             if name in table:
                 table[name] = MASK
     return {name: value for name, value in values.items() if value != {}}

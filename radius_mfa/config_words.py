@@ -106,16 +106,19 @@ def scalar(text: str) -> object:
     return text
 
 
-_MUST_BE_TABLES = (
-    "must be one table for each client",
-    "write [[client]], in two pairs of brackets, on a line above the settings of each",
-)
+def _must_be_tables(location: Location) -> tuple[str, str]:
+    names = tuple(step for step in location if isinstance(step, str))
+    one = {"ldap": "directory"}.get(names[-1], names[-1])
+    return (
+        f"must be one table for each {one}",
+        f"write [[{dotted(names)}]], in two pairs of brackets, on a line above each one's settings",
+    )
 
 
 def _list_words(location: Location) -> tuple[str, str]:
     field = field_at(location)
     if field is not None and section_of(field) is not None:
-        return _MUST_BE_TABLES
+        return _must_be_tables(location)
     return "must be a list", f"write {location[-1]} = {example_of_list(field)}"
 
 
@@ -146,7 +149,7 @@ def _missing_cure(location: Location) -> str:
 
 def _table_cure(location: Location) -> str:
     if any(isinstance(step, int) for step in location):
-        return _MUST_BE_TABLES[1]
+        return _must_be_tables(location)[1]
     return f"write [{dotted(location)}], in one pair of brackets, on a line above its settings"
 
 

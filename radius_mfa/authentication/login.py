@@ -6,7 +6,7 @@ Knows no packet and no SQL. The order of the steps is the security of the produc
 
 import hashlib
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from time import perf_counter
 
@@ -15,13 +15,14 @@ from radius_mfa.policy.access import Enrolment
 from radius_mfa.policy.credentials import Candidate, SplitPolicy
 from radius_mfa.policy.decision import FACTOR_AT_FAULT, Accept, Decision, Factor, Reject
 from radius_mfa.policy.decision import RejectReason as Reason
-from radius_mfa.policy.identity import InvalidUserNameError, canonical_user, normalised_station
+from radius_mfa.policy.identity import InvalidUserNameError, normalised_station
 from radius_mfa.policy.lockout import UNTIL_UNLOCKED
 from radius_mfa.policy.totp import Match, Window
 from radius_mfa.stores.interfaces import (
     Attempts,
     Directory,
     Enrolments,
+    Identity,
     Loaded,
     PasswordVerdict,
     Settled,
@@ -76,13 +77,13 @@ class Stopwatch:
 class Trace:
     """What the log should know of a login, however it ends: whose it is, and where time went.
 
-    *user* is the canonical name, empty where the name typed is none.
+    *user* is the canonical name, empty where the name typed is none, as *directory_name* has it.
     """
 
-    __slots__ = ("database", "directory", "redis", "user")
+    __slots__ = ("database", "directory", "directory_name", "redis", "user")
 
     def __init__(self) -> None:
-        self.user = ""
+        self.user = self.directory_name = ""
         self.redis, self.database, self.directory = Stopwatch(), Stopwatch(), Stopwatch()
 
 
@@ -110,7 +111,6 @@ class Login:
         digest_key: bytes,
         window: Window = Window(),
         counted_factors: Collection[Factor] = frozenset(Factor),
-        realms: Collection[str] = (),
     ) -> None:
         self._attempts = attempts
         self._enrolments = enrolments
@@ -118,7 +118,6 @@ class Login:
         self._digest_key = digest_key
         self._window = window
         self._counted_factors = counted_factors
-        self._realms = realms
 
     async def decide(self, attempt: Attempt, now: float, trace: Trace) -> Outcome:
         """Return the outcome of *attempt* at Unix time *now*.
@@ -127,13 +126,14 @@ class Login:
         decided, and the NAS gets no reply.
         """
         try:
-            user = canonical_user(attempt.user_name or "", self._realms)
+            with trace.directory:
+                user = await self._directory.identify(attempt.user_name or "")
         except InvalidUserNameError as error:
             return Outcome(Reject(Reason.INVALID_USER_NAME, str(error)))
-        trace.user = user
+        trace.user, trace.directory_name = user.name, user.directory
         station = normalised_station(attempt.calling_station_id)
-        subject = Subject(user, f"{attempt.client}|{station}")
-        keys = self._verdict_keys(attempt, user, station)
+        subject = Subject(user.key, f"{attempt.client}|{station}")
+        keys = self._verdict_keys(attempt, user.key, station)
 
         with trace.redis:
             loaded = await self._attempts.load(subject, keys, now)
@@ -142,40 +142,43 @@ class Login:
         settlement = await self._judged(attempt, user, loaded, now, trace)
         with trace.redis:
             settled = await self._attempts.settle(subject, settlement, loaded, keys, now)
-        return _outcome(user, settled)
+        return _outcome(user.name, settled)
 
     async def _judged(
-        self, attempt: Attempt, user: str, loaded: Loaded, now: float, trace: Trace
+        self, attempt: Attempt, user: Identity, loaded: Loaded, now: float, trace: Trace
     ) -> Settlement:
         """Return what the attempt comes to; the settlement may still turn an Accept away."""
-        if loaded.locked_until:
-            return Settlement(Reject(Reason.ACCOUNT_LOCKED, lock_hint(user, loaded.locked_until)))
+        closed = _closed(user, loaded)
+        if closed is not None:
+            return Settlement(closed)
         enrolment = await self._enrolment(user, loaded, trace)
         refusal = access.refusal(enrolment)
         if refusal is not None:
             return Settlement(Reject(refusal))
         chosen = self._split(attempt, enrolment, loaded, now)
         if isinstance(chosen, Reject):
-            return self._rejected(chosen, attempt, user)
+            return self._rejected(chosen, attempt, user.key)
         candidate, match = chosen
         password = credentials.decoded(candidate.password, attempt.split.password_charsets)
         if not password:
-            return self._rejected(_no_password(password), attempt, user)
+            return self._rejected(_no_password(password), attempt, user.key)
         with trace.directory:
             verdict = await self._directory.verify(user, password, enrolment)
         if verdict is not PasswordVerdict.RIGHT:
-            return self._rejected(_REASON_OF_VERDICT[verdict], attempt, user)
+            return self._rejected(_REASON_OF_VERDICT[verdict], attempt, user.key)
         counted = Factor.CODE in self._counted_factors  # should the code turn out to be used
-        wrong_value = self._digest("wrong", user, attempt.typed or b"")
+        wrong_value = self._digest("wrong", user.key, attempt.typed or b"")
         return Settlement(Accept("totp"), match, counted=counted, wrong_value=wrong_value)
 
-    async def _enrolment(self, user: str, loaded: Loaded, trace: Trace) -> Enrolment:
-        if loaded.enrolment is not None:
-            return loaded.enrolment
-        with trace.database:
-            enrolment = await self._enrolments.fetch(user)
-        with trace.redis:
-            await self._attempts.remember(user, enrolment, loaded)
+    async def _enrolment(self, user: Identity, loaded: Loaded, trace: Trace) -> Enrolment:
+        enrolment = loaded.enrolment
+        if enrolment is None:
+            with trace.database:
+                enrolment = await self._enrolments.fetch(user.key)
+            with trace.redis:
+                await self._attempts.remember(user.key, enrolment, loaded)
+        if not enrolment.known and user.dn:
+            return replace(enrolment, known=True)  # to a directory, if not on record here
         return enrolment
 
     def _split(
@@ -262,7 +265,31 @@ _REASON_OF_VERDICT = {
     PasswordVerdict.UNKNOWN_USER: Reject(
         Reason.UNKNOWN_USER, "enrolled here, but the directory does not know the name"
     ),
+    PasswordVerdict.AMBIGUOUS: Reject(
+        Reason.AMBIGUOUS_USER, "the name stands for several entries: directory.ambiguous has them"
+    ),
+    PasswordVerdict.DISABLED: Reject(Reason.ACCOUNT_DISABLED, "disabled in the directory"),
+    PasswordVerdict.EXPIRED: Reject(
+        Reason.ACCOUNT_EXPIRED, "the account's end is in the directory"
+    ),
+    PasswordVerdict.LOCKED: Reject(Reason.DIRECTORY_LOCKED, "locked by the directory, not here"),
+    PasswordVerdict.MUST_CHANGE: Reject(
+        Reason.PASSWORD_MUST_CHANGE, "the directory wants a new password before any login"
+    ),
+    PasswordVerdict.PASSWORD_EXPIRED: Reject(
+        Reason.PASSWORD_EXPIRED, "the user has to change it where the directory lets them"
+    ),
+    PasswordVerdict.RESTRICTED: Reject(
+        Reason.LOGON_RESTRICTED, "the directory forbids it: logon hours, or workstations allowed"
+    ),
 }
+
+
+def _closed(user: Identity, loaded: Loaded) -> Reject | None:
+    """Return why nobody can log in as *user*, by what is known here or by the directory's word."""
+    if loaded.locked_until:
+        return Reject(Reason.ACCOUNT_LOCKED, lock_hint(user.name, loaded.locked_until))
+    return None if user.state is None else _REASON_OF_VERDICT[user.state]
 
 
 def lock_hint(user: str, locked_until: int) -> str:

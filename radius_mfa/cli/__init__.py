@@ -18,6 +18,7 @@ from radius_mfa.cli import (
     demo,
     device,
     device_import,
+    directory,
     init,
     key,
     serve,
@@ -47,6 +48,7 @@ device.app.command("import")(device_import.import_devices)
 app.add_typer(device.app, name="device")
 app.add_typer(client.app, name="client")
 app.add_typer(key.app, name="key")
+app.add_typer(directory.app, name="directory")
 app.add_typer(config.app, name="config")
 app.command("test")(test.test_login)
 app.command()(status.status)

@@ -5,6 +5,7 @@ import getpass
 import json
 import os
 import pwd
+import shlex
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
@@ -20,8 +21,10 @@ from radius_mfa import log
 from radius_mfa.app import Stores, backends_named, open_stores
 from radius_mfa.config import Settings
 from radius_mfa.config_file import Configuration, load
-from radius_mfa.errors import ConfigurationError, Refused
+from radius_mfa.errors import BackendError, BackendUnavailable, ConfigurationError, Refused
 from radius_mfa.policy.identity import InvalidUserNameError, canonical_user
+from radius_mfa.stores.enrolments import NotOnRecord
+from radius_mfa.stores.interfaces import KEY_PREFIX, Identity, PasswordVerdict
 
 T = TypeVar("T")
 
@@ -122,6 +125,58 @@ def canonical(ctx: typer.Context, user: str) -> str:
         return canonical_user(user, settings(ctx).directory.local.realms)
     except InvalidUserNameError as error:
         raise Refused(str(error)) from None
+
+
+def with_user(ctx: typer.Context, user: str, work: Callable[[Stores, Identity], Awaitable[T]]) -> T:
+    """Run *work* over the open backends and the user whom *user* stands for."""
+
+    async def run(stores: Stores) -> T:
+        found = await identified(stores, user)
+        try:
+            return await work(stores, found)
+        except NotOnRecord:
+            if found.key == found.name:
+                raise
+            raise Refused(
+                f"{found.name} of {found.directory} is not on record here",
+                f"a device puts them there: radius-mfa device add {shlex.quote(found.name)}",
+            ) from None
+
+    return with_stores(ctx, run)
+
+
+async def identified(stores: Stores, user: str) -> Identity:
+    """Return whom *user*, a name in any form or a key, stands for; Refused for several.
+
+    Somebody whom no directory knows any more, or whose directory does not answer, is found by
+    the name they had.
+    """
+    if user.startswith(KEY_PREFIX):
+        return Identity(user, user)
+    silent: BackendUnavailable | None = None
+    try:
+        found = await stores.directories.identify(user)
+    except InvalidUserNameError as error:
+        raise Refused(str(error)) from None
+    except BackendUnavailable as error:
+        if error.backend != "directory":
+            raise
+        name, silent = canonical_user(user), error
+        found = Identity(name, name)
+    if found.state is PasswordVerdict.AMBIGUOUS:
+        raise Refused(
+            f"{user} stands for several entries of {found.directory}",
+            f"see: radius-mfa directory test {found.directory} --user {shlex.quote(user)}",
+        )
+    if found.directory:
+        return found
+    recorded = await stores.enrolments.named(found.name)
+    if len(recorded) > 1:
+        keys = ", ".join(one.key for one in recorded)
+        raise Refused(f"{user} was the name of several users", f"name one of them: {keys}")
+    if not recorded and silent is not None:
+        raise BackendError(f"{silent.backend} does not answer: {silent.cause}", "try again")
+    return recorded[0] if recorded else found
 
 
 def asks_on_terminal(file: Path | None) -> bool:

@@ -16,13 +16,13 @@ from radius_mfa.app import Stores
 from radius_mfa.cli.common import (
     JsonOption,
     UserArgument,
-    canonical,
     output,
     print_json,
     print_table,
     read_secret,
     settings,
     with_stores,
+    with_user,
 )
 from radius_mfa.config import Settings
 from radius_mfa.errors import Refused
@@ -36,6 +36,7 @@ from radius_mfa.policy.totp import (
     otpauth_uri,
 )
 from radius_mfa.stores.enrolments import NewDevice
+from radius_mfa.stores.interfaces import Identity
 
 app = typer.Typer(help="Devices: enrol, list, remove.", no_args_is_help=True)
 
@@ -66,7 +67,7 @@ def add(
     ] = False,
 ) -> None:
     """Enrol a device: show its QR code, and take its first code."""
-    canonical_name, in_force = canonical(ctx, user), settings(ctx)
+    in_force = settings(ctx)
     new = NewDevice(
         _device_name(name),
         seed_octets(seed),
@@ -79,28 +80,30 @@ def add(
         ),
     )
 
-    async def work(stores: Stores) -> Device:
-        return await stores.enrolments.add_device(canonical_name, new, confirmed=confirmed)
+    async def work(stores: Stores, owner: Identity) -> tuple[Identity, Device]:
+        if owner.dn:
+            await stores.enrolments.know(owner)
+        return owner, await stores.enrolments.add_device(owner.key, new, confirmed=confirmed)
 
-    device = with_stores(ctx, work)
-    print_enrolment(canonical_name, device, in_force)
+    owner, device = with_user(ctx, user, work)
+    print_enrolment(owner.name, device, in_force)
     if confirmed:
-        output.print(f"{device.name} of {canonical_name} counts from now on.")
+        output.print(f"{device.name} of {owner.name} counts from now on.")
         return
-    step = _first_code(device, in_force, canonical_name)
+    step = _first_code(device, in_force, owner.name)
 
     async def confirm(stores: Stores) -> None:
-        await stores.enrolments.confirm_device(canonical_name, device.device_id, step)
+        await stores.enrolments.confirm_device(owner.key, device.device_id, step)
 
     with_stores(ctx, confirm)
-    output.print(f"Confirmed: {device.name} of {canonical_name} counts from now on.")
+    output.print(f"Confirmed: {device.name} of {owner.name} counts from now on.")
 
 
 @app.command("list")
 def list_devices(ctx: typer.Context, user: UserArgument, as_json: JsonOption = False) -> None:
     """List the devices of a user."""
-    name = canonical(ctx, user)
-    devices = with_stores(ctx, lambda stores: stores.enrolments.user(name)).devices
+    record = with_user(ctx, user, lambda stores, owner: stores.enrolments.user(owner.key))
+    name, devices = record.name, record.devices
     if as_json:
         print_json([asdict(device) for device in devices])
         return
@@ -121,9 +124,13 @@ def remove(
     name: Annotated[str, typer.Argument(metavar="DEVICE", help="Name of the device.")],
 ) -> None:
     """Remove a device: its codes are refused from now on, on every node."""
-    canonical_name, name = canonical(ctx, user), name.strip()
-    with_stores(ctx, lambda stores: stores.enrolments.remove_device(canonical_name, name))
-    output.print(f"{name} of {canonical_name} is removed.")
+    name = name.strip()
+
+    async def work(stores: Stores, owner: Identity) -> str:
+        await stores.enrolments.remove_device(owner.key, name)
+        return owner.name
+
+    output.print(f"{name} of {with_user(ctx, user, work)} is removed.")
 
 
 def print_enrolment(user: str, device: Device, in_force: Settings) -> None:

@@ -23,11 +23,13 @@ from radius_mfa.cli.common import (
     read_secret,
     shown,
     with_stores,
+    with_user,
 )
 from radius_mfa.errors import Refused
 from radius_mfa.policy.lockout import UNTIL_UNLOCKED
 from radius_mfa.stores.attempts import Locks
 from radius_mfa.stores.enrolments import UserOnRecord
+from radius_mfa.stores.interfaces import Identity
 
 app = typer.Typer(help="Users: add, list, unlock, suspend, delete.", no_args_is_help=True)
 
@@ -62,33 +64,39 @@ def list_users(ctx: typer.Context, as_json: JsonOption = False) -> None:
 
     async def work(stores: Stores) -> list[dict[str, Any]]:
         users = await stores.enrolments.users()
-        return [_summary(one, await stores.attempts.locks(one.name)) for one in users]
+        return [_summary(one, await stores.attempts.locks(one.key)) for one in users]
 
     users = with_stores(ctx, work)
     if as_json:
         print_json(users)
         return
-    rows = [(user["name"], _state_line(user), _devices(user), user["created_at"]) for user in users]
+    rows = [
+        (user["name"], _state_line(user), _devices(user), user["created_at"], user["directory"])
+        for user in users
+    ]
     print_table(
-        ("USER", "STATE", "DEVICES", "CREATED"), rows, "No users yet: radius-mfa user add NAME"
+        ("USER", "STATE", "DEVICES", "CREATED", "DIRECTORY"),
+        rows,
+        "No users yet: radius-mfa user add NAME",
     )
 
 
 @app.command()
 def show(ctx: typer.Context, user: UserArgument, as_json: JsonOption = False) -> None:
     """Show a user: state, devices, failures and locks."""
-    name = canonical(ctx, user)
 
-    async def work(stores: Stores) -> dict[str, Any]:
-        record = await stores.enrolments.user(name)
-        return _summary(record, await stores.attempts.locks(name))
+    async def work(stores: Stores, found: Identity) -> dict[str, Any]:
+        record = await stores.enrolments.user(found.key)
+        return _summary(record, await stores.attempts.locks(found.key))
 
-    summary = with_stores(ctx, work)
+    summary = with_user(ctx, user, work)
     if as_json:
         print_json(summary)
         return
     fields: list[tuple[str, object]] = [
         ("user", summary["name"]),
+        ("directory", summary["directory"]),
+        *([("key", summary["key"])] if summary["key"] != summary["name"] else []),
         ("state", _state_line(summary)),
         ("created", summary["created_at"]),
         ("password changed", summary["password_changed_at"]),
@@ -102,30 +110,27 @@ def show(ctx: typer.Context, user: UserArgument, as_json: JsonOption = False) ->
 @app.command()
 def suspend(ctx: typer.Context, user: UserArgument) -> None:
     """Refuse every login of a user from now on."""
-    name = canonical(ctx, user)
-    with_stores(ctx, lambda stores: stores.enrolments.suspend(name, suspended=True))
+    name = with_user(ctx, user, _suspended)
     output.print(f"{name} is suspended. To undo: radius-mfa user resume {shlex.quote(name)}")
 
 
 @app.command()
 def resume(ctx: typer.Context, user: UserArgument) -> None:
     """Let a suspended user log in again."""
-    name = canonical(ctx, user)
-    with_stores(ctx, lambda stores: stores.enrolments.suspend(name, suspended=False))
+    name = with_user(ctx, user, _resumed)
     output.print(f"{name} may log in again.")
 
 
 @app.command()
 def unlock(ctx: typer.Context, user: UserArgument) -> None:
     """End every lock of a user and forget the failures."""
-    name = canonical(ctx, user)
 
-    async def work(stores: Stores) -> None:
-        await stores.enrolments.user(name)
-        await stores.attempts.unlock(name)
+    async def work(stores: Stores, found: Identity) -> str:
+        record = await stores.enrolments.user(found.key)
+        await stores.attempts.unlock(found.key)
+        return record.name
 
-    with_stores(ctx, work)
-    output.print(f"{name} is unlocked.")
+    output.print(f"{with_user(ctx, user, work)} is unlocked.")
 
 
 @app.command()
@@ -135,18 +140,30 @@ def delete(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Delete a user with password and devices."""
-    name = canonical(ctx, user)
-    if not yes:
-        with_stores(ctx, lambda stores: stores.enrolments.user(name))
-        if not typer.confirm(f"Delete {name} with password and devices?"):
-            raise Refused("nothing was deleted")
+    record = with_user(ctx, user, lambda stores, found: stores.enrolments.user(found.key))
+    if not yes and not typer.confirm(f"Delete {record.name} with password and devices?"):
+        raise Refused("nothing was deleted")
 
     async def work(stores: Stores) -> None:
-        await stores.enrolments.delete_user(name)
-        await stores.attempts.forget(name)
+        await stores.enrolments.delete_user(record.key)
+        await stores.attempts.forget(record.key)
 
     with_stores(ctx, work)
-    output.print(f"{name} is deleted.")
+    output.print(f"{record.name} is deleted.")
+
+
+async def _suspended(stores: Stores, user: Identity) -> str:
+    return await _set_suspended(stores, user, suspended=True)
+
+
+async def _resumed(stores: Stores, user: Identity) -> str:
+    return await _set_suspended(stores, user, suspended=False)
+
+
+async def _set_suspended(stores: Stores, user: Identity, *, suspended: bool) -> str:
+    record = await stores.enrolments.user(user.key)
+    await stores.enrolments.suspend(user.key, suspended=suspended)
+    return record.name
 
 
 async def _refuse_known(stores: Stores, name: str) -> None:

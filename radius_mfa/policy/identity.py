@@ -46,6 +46,15 @@ def canonical_user(user_name: str, realms: Collection[str] = ()) -> str:
     return name
 
 
+def realm_split(name: str) -> tuple[str, str]:
+    r"""Return name and realm of ``corp\alice`` and ``alice@corp.example``; no realm is empty."""
+    domain, backslash, rest = name.partition("\\")
+    if backslash:
+        return rest, domain
+    rest, at, realm = name.rpartition("@")
+    return (rest, realm) if at else (name, "")
+
+
 def _without_own_realm(name: str, realms: Collection[str]) -> str:
     domain, backslash, rest = name.partition("\\")
     if backslash and domain in realms:

@@ -88,6 +88,7 @@ class LoginRecord:
             "nas": self._nas.name,
             "user": UNDECODABLE if request.user_name is None else request.user_name,
             "canonical_user": trace.user,
+            "directory": trace.directory_name,
             "source": f"{source[0]}:{source[1]}",
             "station": request.calling_station_id,
             "nas_identifier": request.nas_identifier,

@@ -23,6 +23,7 @@ CURES = {
     "database SQLITE_FULL": "the disk is full: make room in the data folder",
     "database SQLITE_BUSY": "another program holds the file: a backup, or an open sqlite3 shell?",
     "hashing": "more logins than directory.local.hash_threads can hash",
+    "directory": "see: radius-mfa directory test",
     "deadline": "a backend is slow: the times in this line say which",
     "keyring": "a device is encrypted under a key that the key ring does not hold",
 }

@@ -19,7 +19,7 @@ from radius_mfa.policy.access import Enrolment
 from radius_mfa.stores.enrolments import EnrolmentStore
 from radius_mfa.stores.hashing import Hashing
 from radius_mfa.stores.interfaces import PasswordVerdict
-from radius_mfa.stores.records import LocalUser, utc_now
+from radius_mfa.stores.records import LocalUser, MfaUser, utc_now
 
 REMEMBERED_USERS = 100_000
 
@@ -49,6 +49,12 @@ class LocalDirectory:
         self._cache_seconds = credential_cache_seconds
         self._cache_key = secrets.token_bytes(32)
         self._remembered: OrderedDict[str, _Remembered] = OrderedDict()
+
+    async def holds(self, user: str) -> bool:
+        """Return whether *user* is on record here."""
+        async with self._enrolments.database.session() as session:
+            record = await session.get(MfaUser, user)
+        return record is not None
 
     async def verify(self, user: str, password: str, enrolment: Enrolment) -> PasswordVerdict:
         """Return whether *password* is the user's; an unknown user costs as much as a known one."""

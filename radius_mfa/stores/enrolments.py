@@ -21,6 +21,7 @@ from radius_mfa.policy.access import Enrolment
 from radius_mfa.policy.new_device import SEED_OCTETS, unfit
 from radius_mfa.policy.totp import Algorithm, Device
 from radius_mfa.stores import keys
+from radius_mfa.stores.interfaces import LOCAL, Identity
 from radius_mfa.stores.keyring import KeyRing, WrongKeyError
 from radius_mfa.stores.records import Database, DeviceRecord, LocalUser, MfaUser, utc_now
 
@@ -51,9 +52,11 @@ class DeviceOnRecord:
 
 @dataclass(frozen=True, slots=True)
 class UserOnRecord:
-    """What a list shows of a user."""
+    """What a list shows of a user; *name* is for people, *key* for seed, replay and lockout."""
 
+    key: str
     name: str
+    directory: str
     suspended_at: datetime | None
     created_at: datetime
     password_changed_at: datetime | None
@@ -215,6 +218,30 @@ class EnrolmentStore:
             ) from None
         await self._invalidate_in_flight(user)
 
+    async def know(self, user: Identity) -> None:
+        """Put a user whom another directory has on record, under the name they have there now."""
+        async with self.database.session() as session:
+            record = await session.get(MfaUser, user.key)
+            if record is not None and record.user_name == user.name:
+                return
+        if record is not None:
+            async with self.change(user.key) as session:
+                (await session.get_one(MfaUser, user.key)).user_name = user.name
+            return
+        with suppress(IntegrityError):  # another node was quicker
+            async with self.database.session() as session, session.begin():
+                session.add(
+                    MfaUser(
+                        name=user.key,
+                        directory=user.directory,
+                        user_name=user.name,
+                        created_at=utc_now(),
+                    )
+                )
+                await session.flush()
+                await self._invalidate(user.key)
+        await self._invalidate_in_flight(user.key)
+
     async def delete_user(self, user: str) -> None:
         """Delete *user* with password and devices."""
         async with self.change(user) as session:
@@ -242,6 +269,8 @@ class EnrolmentStore:
         return [
             UserOnRecord(
                 user.name,
+                user.user_name or user.name,
+                user.directory or LOCAL,
                 user.suspended_at,
                 user.created_at,
                 passwords.get(user.name),
@@ -249,6 +278,15 @@ class EnrolmentStore:
             )
             for user in users
         ]
+
+    async def named(self, user_name: str) -> list[Identity]:
+        """Return the users of other directories who were called *user_name* when last looked at."""
+        query = select(MfaUser).where(
+            MfaUser.user_name == user_name, MfaUser.directory.is_not(None)
+        )
+        async with self.database.session() as session:
+            records = (await session.scalars(query.order_by(MfaUser.name))).all()
+        return [Identity(one.name, user_name, one.directory or LOCAL) for one in records]
 
     async def user(self, name: str) -> UserOnRecord:
         """Return *name*'s record, or raise Refused."""
@@ -260,6 +298,8 @@ class EnrolmentStore:
             devices = await self._devices(session, name)
         return UserOnRecord(
             name,
+            user.user_name or name,
+            user.directory or LOCAL,
             user.suspended_at,
             user.created_at,
             local.password_changed_at if local else None,
@@ -283,11 +323,14 @@ class EnrolmentStore:
                     await session.flush()
                 elif record.name == new.name:
                     raise Refused(
-                        f"{user} has a device named {new.name} already",
+                        f"{await _called(session, user)} has a device named {new.name} already",
                         "choose another name with --name, or remove it first",
                     )
                 elif self._device(record).seed == new.seed:
-                    raise Refused(f"the seed is enrolled already, as {user}'s device {record.name}")
+                    owner = await _called(session, user)
+                    raise Refused(
+                        f"the seed is enrolled already, as {owner}'s device {record.name}"
+                    )
             version, seed = self._key_ring.encrypt(new.seed, seed_owner(user, device_id))
             await keys.hold(session, version)
             now = utc_now()
@@ -314,9 +357,10 @@ class EnrolmentStore:
         async with self.change(user) as session:
             record = await session.get(DeviceRecord, device_id)
             if record is None or record.user != user or record.confirmed_at is not None:
+                owner = await _called(session, user)
                 raise Refused(
-                    f"the device of {user} was replaced or confirmed meanwhile",
-                    f"see: radius-mfa device list {user}",
+                    f"the device of {owner} was replaced or confirmed meanwhile",
+                    f"see: radius-mfa device list {owner}",
                 )
             record.confirmed_at, record.confirmed_step = utc_now(), time_step
 
@@ -327,14 +371,24 @@ class EnrolmentStore:
                 if record.name == name:
                     await session.delete(record)
                     return
+            owner = await _called(session, user)
             raise Refused(
-                f"{user} has no device named {name}", f"see: radius-mfa device list {user}"
+                f"{owner} has no device named {name}", f"see: radius-mfa device list {owner}"
             )
 
 
-def unknown_user(user: str) -> Refused:
+async def _called(session: AsyncSession, user: str) -> str:
+    """Return what people call the user whose key is *user*."""
+    return (await session.get_one(MfaUser, user)).user_name or user
+
+
+class NotOnRecord(Refused):
+    """The command is about a user of whom nothing is on record."""
+
+
+def unknown_user(user: str) -> NotOnRecord:
     """Return the refusal of a command about a user who is not on record."""
-    return Refused(f"there is no user {user}", "see: radius-mfa user list")
+    return NotOnRecord(f"there is no user {user}", "see: radius-mfa user list")
 
 
 def _on_record(record: DeviceRecord) -> DeviceOnRecord:

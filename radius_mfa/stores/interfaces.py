@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Protocol
 
+from radius_mfa.errors import BackendUnavailable
 from radius_mfa.policy.access import Enrolment
 from radius_mfa.policy.decision import Decision
 from radius_mfa.policy.totp import Match
@@ -117,11 +118,55 @@ class PasswordVerdict(Enum):
     RIGHT = auto()
     WRONG = auto()
     UNKNOWN_USER = auto()
+    AMBIGUOUS = auto()
+    DISABLED = auto()
+    EXPIRED = auto()
+    LOCKED = auto()
+    MUST_CHANGE = auto()
+    PASSWORD_EXPIRED = auto()
+    RESTRICTED = auto()
+
+
+LOCAL = "local"
+"""The name of the directory of this server itself."""
+
+
+KEY_PREFIX = "LDAP/"
+"""What keys of directory users begin with. In capitals: no name that can be typed is a key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who a name stands for.
+
+    *key* is the one key of the user for seed, replay, lockout and cache, whatever was typed and
+    however the user is renamed; *name* is for people. *directory* is empty for a name that nobody
+    has. *state* says why the directory would let nobody in as this user.
+    *dn* is where the directory has the user, or had where it is *kept* from an earlier login.
+    """
+
+    key: str
+    name: str
+    directory: str = ""
+    state: PasswordVerdict | None = None
+    dn: str = ""
+    kept: bool = False
+
+
+class UserMoved(BackendUnavailable):
+    """The entry that a user was known by stands elsewhere now, so nothing was proved."""
 
 
 class Directory(Protocol):
     """Where passwords live."""
 
-    async def verify(self, user: str, password: str, enrolment: Enrolment) -> PasswordVerdict:
+    async def identify(self, user_name: str) -> Identity:
+        """Return whom *user_name* stands for; a name nobody has stands for itself.
+
+        Raises InvalidUserNameError for what can't be a name.
+        """
+        ...
+
+    async def verify(self, user: Identity, password: str, enrolment: Enrolment) -> PasswordVerdict:
         """Return whether *password* is the user's; an unknown user costs as much as a known one."""
         ...

@@ -4,12 +4,13 @@ For tests only: state of one process is no protection. The tests hold ``MemoryAt
 scripts in Redis together, call by call.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from radius_mfa.errors import BackendUnavailable
 from radius_mfa.policy.access import Enrolment
 from radius_mfa.policy.decision import FACTOR_AT_FAULT, Decision, Reject, RejectReason
+from radius_mfa.policy.identity import canonical_user
 from radius_mfa.policy.lockout import (
     MAX_CONSECUTIVE_FAILURES,
     SAME_VALUE_MS,
@@ -19,6 +20,8 @@ from radius_mfa.policy.lockout import (
     later_lock,
 )
 from radius_mfa.stores.interfaces import (
+    LOCAL,
+    Identity,
     Loaded,
     PasswordVerdict,
     Settled,
@@ -169,14 +172,25 @@ class MemoryEnrolments:
 class MemoryDirectory:
     """Passwords in a dictionary; keeps who was asked about, for tests of the one bind."""
 
-    def __init__(self, passwords: dict[str, str]) -> None:
+    def __init__(self, passwords: dict[str, str], realms: Collection[str] = ()) -> None:
         self._passwords = passwords
+        self._realms = realms
         self.asked: list[tuple[str, str]] = []
 
-    async def verify(self, user: str, password: str, enrolment: Enrolment) -> PasswordVerdict:  # noqa: ARG002 - no version to mind
+    async def identify(self, user_name: str) -> Identity:
+        """Return the user by the one name."""
+        name = canonical_user(user_name, self._realms)
+        return Identity(name, name, LOCAL)
+
+    async def verify(
+        self,
+        user: Identity,
+        password: str,
+        enrolment: Enrolment,  # noqa: ARG002 - no version to mind
+    ) -> PasswordVerdict:
         """Return whether *password* is the user's."""
-        self.asked.append((user, password))
-        if user not in self._passwords:
+        self.asked.append((user.key, password))
+        if user.key not in self._passwords:
             return PasswordVerdict.UNKNOWN_USER
-        right = self._passwords[user] == password
+        right = self._passwords[user.key] == password
         return PasswordVerdict.RIGHT if right else PasswordVerdict.WRONG

@@ -58,6 +58,8 @@ class Record(DeclarativeBase):
 class MfaUser(Record):
     """A user as the second factor knows them.
 
+    *name* is the one key: a local user's name, or what a directory never changes of its user.
+    Those have a *directory*, and in *user_name* what people called them when last looked at.
     *version* grows with every change. It starts from the clock in milliseconds, so that a user
     who was deleted and made anew never has a version that something cached already bears.
     """
@@ -68,6 +70,8 @@ class MfaUser(Record):
     version: Mapped[int] = mapped_column(BigInteger, default=lambda: int(time() * 1000))
     suspended_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    directory: Mapped[str | None] = mapped_column(String(32))
+    user_name: Mapped[str | None] = mapped_column(String(NAME_CHARACTERS), index=True)
 
 
 class LocalUser(Record):

@@ -24,6 +24,7 @@ from radius_mfa.cli.client_file import edited, with_client
 from radius_mfa.config import CLIENT_NAME_PATTERN, PATTERN_IN_WORDS
 from radius_mfa.config_file import load
 from radius_mfa.policy.decision import Reject, RejectReason
+from radius_mfa.stores import schema
 from radius_mfa.stores.interfaces import Settlement, Subject
 from tests.support import totp
 from tests.support.server import SECRET, Finished, Site
@@ -612,7 +613,7 @@ def test_what_does_not_fit_together_ends_in_3_and_nothing_is_lost(
     assert error in refused(command(*words, config=site.config), 3)
     (site.data / "keyring").write_bytes(keyring)
     with closing(sqlite3.connect(site.data / "radius-mfa.db")) as database, database:
-        database.execute("UPDATE alembic_version SET version_num = '0001'")
+        database.execute("UPDATE alembic_version SET version_num = ?", (schema.HEAD,))
         assert database.execute("SELECT count(*) FROM device").fetchone() == (1,)
 
 

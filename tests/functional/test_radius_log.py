@@ -29,6 +29,7 @@ ALWAYS = {
     "nas",
     "user",
     "canonical_user",
+    "directory",
     "source",
     "identifier",
     "method",

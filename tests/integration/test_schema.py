@@ -77,14 +77,14 @@ async def set_revision(database: Database, number: str) -> None:
 
 
 def with_migration(monkeypatch: pytest.MonkeyPatch, folder: Path, body: str) -> None:
-    """Let this release bring a second migration, whose upgrade is *body*."""
-    lines = ["import sqlalchemy as sa", "from alembic import op", 'revision = "0002"']
+    """Let this release bring another migration, whose upgrade is *body*."""
+    lines = ["import sqlalchemy as sa", "from alembic import op", 'revision = "9999"']
     lines += [
-        'down_revision = "0001"',
+        f'down_revision = "{schema.HEAD}"',
         "def upgrade():",
         *(f"    {line}" for line in body.split("\n")),
     ]
-    (folder / "m0002_second.py").write_text("\n".join(lines))
+    (folder / "m9999_next.py").write_text("\n".join(lines))
     made = schema.alembic_config
 
     def config() -> Config:
@@ -94,7 +94,7 @@ def with_migration(monkeypatch: pytest.MonkeyPatch, folder: Path, body: str) -> 
         return config
 
     monkeypatch.setattr(schema, "alembic_config", config)
-    monkeypatch.setattr(schema, "HEAD", "0002")
+    monkeypatch.setattr(schema, "HEAD", "9999")
 
 
 # Refusals
@@ -106,13 +106,13 @@ async def test_a_database_one_migration_ahead_is_refused_and_left_alone(
     """A newer release knows what it means; this one would only guess."""
     await schema.upgrade(empty)
     await EnrolmentStore(empty, key_ring, Told()).add_user("alice", "hash")
-    await set_revision(empty, "0002")
+    await set_revision(empty, "9999")
     before = await everything(empty)
-    with pytest.raises(ConfigurationError, match="is at migration 0002") as refused:
+    with pytest.raises(ConfigurationError, match="is at migration 9999") as refused:
         await schema.upgrade(empty)
     assert "a newer release has migrated it" in refused.value.cure
     assert await everything(empty) == before
-    assert await revision(empty) == "0002"
+    assert await revision(empty) == "9999"
     assert await tables(empty) == TABLES
 
 
@@ -194,7 +194,7 @@ async def test_rows_outlive_a_migration_that_rebuilds_their_table(
     )
     with_migration(monkeypatch, tmp_path, body)
     await schema.upgrade(empty)
-    assert await revision(empty) == "0002"
+    assert await revision(empty) == "9999"
     assert await everything(empty) == before
     async with empty.engine.connect() as connection:
         columns = await connection.run_sync(lambda c: inspect(c).get_columns("mfa_user"))

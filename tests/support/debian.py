@@ -20,6 +20,9 @@ PACKAGES = {
     "oathtool": "oathtool",
     "radclient": "freeradius-utils",
     "redis-server": "redis-server",
+    "samba": "samba",
+    "slapadd": "slapd",
+    "slapd": "slapd",
 }
 """Tool to Debian package."""
 

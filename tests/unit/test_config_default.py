@@ -13,7 +13,12 @@ from radius_mfa.app import nas
 from radius_mfa.cli.client import client_block
 from radius_mfa.cli.client_file import with_client, without_client
 from radius_mfa.cli.init import configuration_text, default_text
-from radius_mfa.config import ClientSettings, Settings
+from radius_mfa.config import (
+    ClientSettings,
+    DirectorySettings,
+    LdapDirectorySettings,
+    Settings,
+)
 from radius_mfa.config_file import load
 from radius_mfa.config_words import section_of
 from radius_mfa.errors import Refused
@@ -37,9 +42,15 @@ def test_it_loads_and_is_the_defaults(tmp_path: Path) -> None:
 
 
 def test_uncommented_it_is_still_the_defaults(tmp_path: Path) -> None:
-    """Every value that is shown is the default, and the example of a client is one."""
+    """Every value that is shown is the default, and the examples of lists are such."""
     known = settings_of(UNCOMMENTED, tmp_path)
-    assert known.model_copy(update={"client": []}) == Settings()
+    [ldap] = known.directory.ldap
+    bare_ldap = LdapDirectorySettings(
+        **ldap.model_dump(include={"name", "preset", "servers", "base"})
+    )
+    assert ldap == bare_ldap
+    local = DirectorySettings(local=known.directory.local)
+    assert known.model_copy(update={"client": [], "directory": local}) == Settings()
     [client] = known.client
     bare = ClientSettings(name=client.name, address=client.address, secret=client.secret)
     assert nas(client, known) == nas(bare, known)

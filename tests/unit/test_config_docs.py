@@ -19,6 +19,7 @@ MARK = "<!-- The tables below are made from radius_mfa/config.py"
 SECTIONS = {
     "": "At the top of the file",
     "client": "`[[client]]`: one for each gateway",
+    "directory.ldap": "`[[directory.ldap]]`: one for each directory",
 }
 
 

@@ -185,7 +185,8 @@ WRONG_NAMES_SAID = """\
 5: client[1].nam: there is no such setting (did you mean name?)
 6: client[1].secert: there is no such setting (did you mean secret?)
 7: client[1].adress: there is no such setting (did you mean address?)
-8: directory.ldap: there is no such setting (known here: local)
+8: directory.ldap: must be one table for each directory (write [[directory.ldap]], in two \
+pairs of brackets, on a line above each one's settings)
 11: directory.local.realm: there is no such setting (did you mean realms?)
 13: log.colour: there is no such setting (known here: format, level, file)
 """
@@ -200,7 +201,7 @@ KUBERNETES = (
 TABLE = "must be a table of settings (write [{}], in one pair of brackets, on a line above {})"
 TABLES = (
     "must be one table for each client "
-    "(write [[client]], in two pairs of brackets, on a line above the settings of each)"
+    "(write [[client]], in two pairs of brackets, on a line above each one's settings)"
 )
 
 

@@ -13,7 +13,7 @@ from radius_mfa.policy.credentials import CodePosition, SplitPolicy
 from radius_mfa.policy.decision import Accept, Factor, Reject, RejectReason
 from radius_mfa.policy.lockout import UNTIL_UNLOCKED, LockoutPolicy
 from radius_mfa.policy.totp import Device, Window
-from radius_mfa.stores.interfaces import Loaded, PasswordVerdict, Settled
+from radius_mfa.stores.interfaces import Identity, Loaded, PasswordVerdict, Settled
 from radius_mfa.stores.memory import MemoryAttempts, MemoryDirectory, MemoryEnrolments
 from tests.support import totp
 
@@ -50,7 +50,7 @@ class World:
         self.attempts: Any = MemoryAttempts(self.lockout)
         known = Enrolment(1, known=True, suspended=self.suspended, devices=self.devices)
         self.enrolments = MemoryEnrolments({"alice": known})
-        self.directory: Any = MemoryDirectory({"alice": PASSWORD})
+        self.directory: Any = MemoryDirectory({"alice": PASSWORD}, ("corp.example", "corp"))
         self.trace = Trace()
 
     async def login(
@@ -67,7 +67,6 @@ class World:
             digest_key=b"k" * 32,
             window=self.window,
             counted_factors=self.counted,
-            realms=("corp.example", "corp"),
         )
         outcome = await login.decide(Attempt(user_name=user, typed=octets, **more), now, self.trace)
         self.outcomes.append(outcome)
@@ -236,7 +235,9 @@ async def test_a_lock_that_closes_during_the_login_wins() -> None:
     world = World(lockout=LockoutPolicy(failures_by_source=1))
 
     class Slow(MemoryDirectory):
-        async def verify(self, user: str, password: str, enrolment: Enrolment) -> PasswordVerdict:
+        async def verify(
+            self, user: Identity, password: str, enrolment: Enrolment
+        ) -> PasswordVerdict:
             world.directory = MemoryDirectory({})
             await world.login("guess" + wrong())
             return await super().verify(user, password, enrolment)

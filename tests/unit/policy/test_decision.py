@@ -9,14 +9,21 @@ from radius_mfa.policy.decision import FACTOR_AT_FAULT, Accept, Factor, Reject, 
 
 PASSWORD, CODE = Factor.PASSWORD, Factor.CODE
 COUNTED_AGAINST = {
+    RejectReason.ACCOUNT_DISABLED: None,  # what the directory says of an account is no guess
+    RejectReason.ACCOUNT_EXPIRED: None,
     RejectReason.ACCOUNT_LOCKED: None,
+    RejectReason.AMBIGUOUS_USER: None,
     RejectReason.BACKEND_UNAVAILABLE: None,  # rule 9: not a failure of the user
     RejectReason.CODE_PREDATES_REDIS: None,  # rule 10: nor this
     RejectReason.CODE_REPLAYED: CODE,
+    RejectReason.DIRECTORY_LOCKED: None,
     RejectReason.EMPTY_PASSWORD: PASSWORD,
     RejectReason.INVALID_USER_NAME: None,  # or the empty name counts failures for everyone
+    RejectReason.LOGON_RESTRICTED: None,
     RejectReason.NOT_ENROLLED: None,
     RejectReason.NO_PASSWORD: None,
+    RejectReason.PASSWORD_EXPIRED: None,
+    RejectReason.PASSWORD_MUST_CHANGE: None,
     RejectReason.UNDECODABLE_PASSWORD: PASSWORD,
     RejectReason.UNKNOWN_USER: None,
     RejectReason.UNSUPPORTED_METHOD: None,

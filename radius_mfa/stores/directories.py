@@ -1,0 +1,128 @@
+"""Which directory a user is in: by the realm that was typed, else in order until one knows them.
+
+Found, not bound: a wrong password in one directory is never tried in the next. A name is asked
+about once in a while, and what came of it is kept in this process's memory for a short time.
+"""
+
+from collections import OrderedDict
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from radius_mfa.errors import BackendUnavailable
+from radius_mfa.policy.access import Enrolment
+from radius_mfa.policy.identity import canonical_user, realm_split
+from radius_mfa.stores.directory_local import LocalDirectory
+from radius_mfa.stores.interfaces import LOCAL, Identity, PasswordVerdict, UserMoved
+
+if TYPE_CHECKING:  # python-ldap is an extra
+    from radius_mfa.stores.directory_ldap import LdapDirectory
+
+LOCAL_SECONDS = 60.0
+"""How long it is kept that a name is a local user's."""
+
+KEPT_USERS = 20_000
+KEPT_STRANGERS = 2_000
+"""Anyone can make up names: those that nobody has push out no user."""
+
+DOUBTFUL_SECONDS = 5.0
+"""How long nobody's names, and accounts that can't be used, are kept: somebody may mend them."""
+
+STALE_SECONDS = 86_400.0
+"""How long an answer may stand in for a directory that does not answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    identity: Identity
+    ends: float
+    stale_ends: float
+
+
+class Directories:
+    """The Directory of production: the local one, and any number of LDAP ones."""
+
+    def __init__(
+        self,
+        local: LocalDirectory,
+        ldap: "Sequence[LdapDirectory]" = (),
+        *,
+        local_realms: Collection[str] = (),
+    ) -> None:
+        self.local = local
+        self.ldap = ldap
+        self._local_realms = frozenset(local_realms)
+        self._by_name = {one.name: one for one in ldap}
+        self._by_realm = {realm: one for one in ldap for realm in one.options.realms}
+        self._seconds = {one.name: one.options.lookup_cache_seconds for one in ldap}
+        self._seconds[LOCAL] = LOCAL_SECONDS
+        self._users: OrderedDict[str, _Kept] = OrderedDict()
+        self._strangers: OrderedDict[str, _Kept] = OrderedDict()
+
+    async def identify(self, user_name: str) -> Identity:
+        """Return whom *user_name* stands for.
+
+        Raises InvalidUserNameError, and BackendUnavailable where a directory that may hold the
+        user does not answer: to pass it over could take the user for somebody else.
+        """
+        name = canonical_user(user_name, self._local_realms)
+        if not self.ldap:
+            return Identity(name, name, LOCAL)
+        typed = canonical_user(user_name)
+        if typed != name:  # a realm of the local directory
+            return Identity(name, name, LOCAL)
+        now = monotonic()
+        kept = self._users.get(typed) or self._strangers.get(typed)
+        if kept is not None and now < kept.ends:
+            return kept.identity
+        try:
+            identity = await self.looked_up(typed)
+        except BackendUnavailable:
+            if kept is None or now > kept.stale_ends:
+                raise
+            return kept.identity
+        self._keep(typed, identity, now)
+        return identity
+
+    async def looked_up(self, name: str) -> Identity:
+        """Return whom the canonical *name* stands for, without looking at what is kept."""
+        owner = self._by_realm.get(realm_split(name)[1])
+        if owner is None and await self.local.holds(name):
+            return Identity(name, name, LOCAL)
+        for directory in [owner] if owner else self.ldap:
+            found = await directory.find(name)
+            if found is not None:
+                return found
+        return Identity(name, name)
+
+    def _keep(self, name: str, identity: Identity, now: float) -> None:
+        kept, others, limit = self._users, self._strangers, KEPT_USERS
+        seconds, stale_seconds = self._seconds.get(identity.directory, 0.0), STALE_SECONDS
+        if identity.directory not in self._seconds:
+            kept, others, limit = self._strangers, self._users, KEPT_STRANGERS
+            seconds, stale_seconds = DOUBTFUL_SECONDS, 0.0
+        elif identity.state is not None:
+            seconds = min(seconds, DOUBTFUL_SECONDS)
+        others.pop(name, None)
+        kept[name] = _Kept(replace(identity, kept=True), now + seconds, now + stale_seconds)
+        kept.move_to_end(name)
+        if len(kept) > limit:
+            kept.popitem(last=False)
+
+    async def verify(self, user: Identity, password: str, enrolment: Enrolment) -> PasswordVerdict:
+        """Return whether *password* is the user's, by at most one bind."""
+        directory = self._by_name.get(user.directory)
+        if directory is None:
+            return await self.local.verify(user.key, password, enrolment)
+        try:
+            return await directory.verify(user, password)
+        except UserMoved:
+            for name in [name for name, kept in self._users.items() if kept.identity == user]:
+                del self._users[name]
+            raise
+
+    async def close(self) -> None:
+        """Close every connection."""
+        for directory in self.ldap:
+            await directory.close()

@@ -1,0 +1,242 @@
+"""VPN logins of users whose passwords live in a real slapd."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from radius_mfa.app import Stores
+from tests.functional.test_cli import in_process
+from tests.support import totp
+from tests.support.radius import ACCESS_ACCEPT, ACCESS_REJECT, Nas
+from tests.support.server import PASSWORD, RunningServer, Site, new_device
+from tests.support.slapd import (
+    ROOT_PASSWORD,
+    SEARCH_PASSWORD,
+    SUFFIX,
+    RealSlapd,
+    group,
+    person,
+)
+
+pytestmark = pytest.mark.xdist_group("ldap-login")
+
+LOCAL_PASSWORD = "canary-local-password"
+
+
+@pytest.fixture(scope="module")
+def slapd() -> Iterator[RealSlapd]:
+    with RealSlapd() as server:
+        server.add(
+            *(person(f"user{number}", PASSWORD) for number in range(20)),
+            person("grün", PASSWORD),
+            person("twin", PASSWORD),
+            person("twin", PASSWORD, ou="staff"),
+            person("admin", PASSWORD),
+            group("vpn", "user0"),
+        )
+        yield server
+
+
+@pytest.fixture(scope="module")
+def server(slapd: RealSlapd, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    section = slapd.section(realms=["corp", "corp.example"], lookup_cache_seconds=300)
+    sections = {
+        "directory": {"ldap": [section]},
+        "lockout": {"failures_by_source": 3, "failures_by_user": 0},
+    }
+    with Site(tmp_path_factory.mktemp("ldap"), sections) as site:
+        site.canaries |= {SEARCH_PASSWORD, ROOT_PASSWORD, LOCAL_PASSWORD}
+        site.add_users(["admin"], LOCAL_PASSWORD)
+        enrol(site, "user1", "user2", *(f"user{number}" for number in range(4, 11)), "grün")
+        yield site.start()
+
+
+@pytest.fixture
+def nas(server: RunningServer) -> Iterator[Nas]:
+    with server.nas() as opened:
+        yield opened
+
+
+def enrol(site: Site, *users: str) -> None:
+    """Do what ``device add`` does."""
+
+    async def work(stores: Stores) -> None:
+        for user in users:
+            found = await stores.directories.identify(user)
+            await stores.enrolments.know(found)
+            await stores.enrolments.add_device(
+                found.key, new_device("phone", totp.SEED), confirmed=True
+            )
+
+    site.with_stores(work)
+
+
+def key_of(server: RunningServer, user: str) -> str:
+    found = server.site.with_stores(lambda stores: stores.directories.identify(user))
+    return str(found.key)
+
+
+def unlock(server: RunningServer, user: str) -> None:
+    key = key_of(server, user)
+    server.site.with_stores(lambda stores: stores.attempts.unlock(key))
+
+
+def dn(user: str) -> str:
+    return f"uid={user},ou=people,{SUFFIX}"
+
+
+def reason(server: RunningServer, user: str) -> str:
+    return str(server.line("login.rejected", user=user)["reason"])
+
+
+# Refusals
+
+
+def test_wrong_password_code_and_the_rest_are_refused(
+    server: RunningServer, slapd: RealSlapd, nas: Nas
+) -> None:
+    """A06, A05, rule 3: a wrong code costs no bind, a wrong password one, nothing typed none."""
+    before = slapd.binds_of(dn("user1"))
+    for typed, why, binds in (
+        (PASSWORD + totp.wrong_code(), "wrong_code", 0),
+        (totp.code(), "empty_password", 0),
+        ("", "empty_password", 0),
+    ):
+        assert nas.login("user1", typed).code == ACCESS_REJECT
+        assert reason(server, "user1") == why
+        assert slapd.binds_of(dn("user1")) == before + binds
+    unlock(server, "user1")
+    assert nas.login("user1", "wrong" + totp.code()).code == ACCESS_REJECT
+    assert reason(server, "user1") == "wrong_password"
+    assert slapd.binds_of(dn("user1")) == before + 1
+    assert nas.login("user1", PASSWORD + totp.code()).code == ACCESS_ACCEPT
+
+
+def test_a_locked_user_s_request_reaches_no_bind(
+    server: RunningServer, slapd: RealSlapd, nas: Nas
+) -> None:
+    """O13, rule 2: in whatever form the name is typed, and the code is not used up."""
+    for number, name in enumerate(("user2", "CORP\\USER2", "User2@corp.example")):
+        assert nas.login(name, f"wrong{number}{totp.code()}").code == ACCESS_REJECT
+    bound = slapd.binds_of(dn("user2"))
+    assert nas.login("\uff55ser2", PASSWORD + totp.code()).code == ACCESS_REJECT
+    assert reason(server, "\uff55ser2") == "account_locked"
+    assert slapd.binds_of(dn("user2")) == bound
+    unlock(server, "user2")
+    assert nas.login("user2", PASSWORD + totp.code()).code == ACCESS_ACCEPT
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("twin", "ambiguous_user"),
+        ("user3", "not_enrolled"),
+        ("nobody", "unknown_user"),
+        ("*", "unknown_user"),
+        ("user0)(uid=*", "unknown_user"),
+        ("user0\\", "unknown_user"),
+        ("user0@elsewhere.example", "unknown_user"),
+        ("corp\\", "invalid_user_name"),
+        ("user0\x00", "invalid_user_name"),
+    ],
+    ids=ascii,
+)
+def test_names_that_are_nobody_s_are_refused(
+    server: RunningServer, nas: Nas, name: str, why: str
+) -> None:
+    """P11: a filter character is a character, and two entries of one name are no user."""
+    assert nas.login(name, PASSWORD + totp.code()).code == ACCESS_REJECT
+    shown = name.replace("\x00", "\\x00")
+    assert server.lines("login.rejected", user=shown)[-1]["reason"] == why
+
+
+def test_the_local_directory_s_users_come_first(
+    server: RunningServer, slapd: RealSlapd, nas: Nas
+) -> None:
+    """Found, not bound: a wrong password in one directory is not tried in the next."""
+    assert nas.login("admin", PASSWORD + totp.code()).code == ACCESS_REJECT
+    assert slapd.binds_of(dn("admin")) == 0
+    assert nas.login("admin", LOCAL_PASSWORD + totp.code()).code == ACCESS_ACCEPT
+    assert server.line("login.accepted", user="admin")["directory"] == "local"
+    assert nas.login("corp\\admin", LOCAL_PASSWORD + totp.code()).code == ACCESS_REJECT
+    assert reason(server, "corp\\admin") == "not_enrolled"
+
+
+# Logins
+
+
+@pytest.mark.parametrize(
+    ("number", "name"), list(enumerate(["USER4", "corp\\user5", "user6@CORP.example", "grün"], 4))
+)
+def test_every_form_of_a_name_is_one_user(
+    server: RunningServer, slapd: RealSlapd, nas: Nas, number: int, name: str
+) -> None:
+    """A07: one key for seed and replay; a login costs one bind."""
+    user = name if name == "grün" else f"user{number}"
+    typed = PASSWORD + totp.code()
+    assert nas.login(name, typed).code == ACCESS_ACCEPT
+    line = server.line("login.accepted", user=name)
+    assert (line["canonical_user"], line["directory"]) == (user, "corp")
+    assert slapd.binds_of(dn(user)) == 1 or name == "grün"  # which stands in base64 in its log
+    assert nas.login(user, typed).code == ACCESS_REJECT
+    assert reason(server, user) == "code_replayed"
+
+
+def test_a_renamed_user_keeps_device_and_history(
+    server: RunningServer, slapd: RealSlapd, nas: Nas
+) -> None:
+    """The key is entryUUID: the device stays, and so does the memory of the used code."""
+    typed = PASSWORD + totp.code()
+    assert nas.login("user8", typed).code == ACCESS_ACCEPT
+    slapd.rename(dn("user8"), "uid=user8-smith")
+    assert nas.login("user8-smith", typed).code == ACCESS_REJECT
+    assert reason(server, "user8-smith") == "code_replayed"
+
+
+def test_a_user_moved_while_the_lookup_is_cached_is_not_counted_a_failure(
+    server: RunningServer, slapd: RealSlapd, nas: Nas
+) -> None:
+    """The bind to the old place proves nothing: no reply, and the NAS's repeat goes through."""
+    assert nas.login("user9", PASSWORD + totp.wrong_code()).code == ACCESS_REJECT
+    key = key_of(server, "user9")
+    before = server.site.failures(key)
+    slapd.rename(dn("user9"), "uid=user9", f"ou=staff,{SUFFIX}")
+    request = nas.access_request("user9", PASSWORD + totp.code())
+    nas.send(request)
+    line = server.line("login.unanswered", user="user9")
+    assert (line["backend"], line["cause"]) == ("directory", "corp: the user's entry has moved")
+    assert server.site.failures(key) == before
+    assert nas.ask(request).code == ACCESS_ACCEPT
+
+
+def test_admins_see_and_steer_a_user_of_the_directory(
+    server: RunningServer,
+    nas: Nas,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """By name, by realm, by key: suspended, shown, deleted, and none of it in the directory."""
+    with in_process(monkeypatch, capsys, server.site.config) as command:
+        key = str(command("user", "show", "corp\\user10", "--json").json()["key"])
+        assert key.startswith("LDAP/corp/")
+        [row] = [one for one in command("user", "list", "--json").json() if one["key"] == key]
+        assert (row["name"], row["directory"]) == ("user10", "corp")
+        assert command("user", "suspend", "USER10").out.startswith("user10 is suspended")
+        assert nas.login("user10", PASSWORD + totp.code()).code == ACCESS_REJECT
+        assert reason(server, "user10") == "user_suspended"
+        assert command("user", "resume", key).out.startswith("user10 may log in again")
+        added = command("device", "add", "user10", "--name", "tablet", "--confirmed")
+        assert "tablet of user10 counts from now on" in added.out
+        again = command("device", "add", "user10", "--name", "tablet")
+        assert "user10 has a device named tablet already" in again.err
+        listed = command("device", "list", "user10@corp.example", "--json").json()
+        assert [device["name"] for device in listed] == ["phone", "tablet"]
+        removed = command("device", "remove", "user10", "tablet")
+        assert removed.out == "tablet of user10 is removed.\n"
+        assert nas.login("user10", PASSWORD + totp.code()).code == ACCESS_ACCEPT
+        assert command("user", "unlock", "user10").out == "user10 is unlocked.\n"
+        assert command("user", "delete", key, "--yes").out == "user10 is deleted.\n"
+        assert "user10 of corp is not on record here" in command("user", "show", "user10").err
+        assert "several entries of corp" in command("device", "add", "twin").err
+    assert nas.login("user10", PASSWORD + totp.code()).code == ACCESS_REJECT
+    assert reason(server, "user10") == "not_enrolled"
