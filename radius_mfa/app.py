@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from ipaddress import ip_network
 from pathlib import Path
 
@@ -279,6 +280,7 @@ class Server:
             window=Window(settings.totp.lookback_steps, settings.totp.lookforward_steps),
             counted_factors=frozenset(settings.lockout.count),
         )
+        self._watch_directories()
         radius = settings.radius
         self.handler = Handler(
             nas_table(settings),
@@ -335,6 +337,13 @@ class Server:
             self.listeners.append(listener)
         if self._settings.metrics.listen:
             self._serve_metrics(*split_endpoint(self._settings.metrics.listen), closing)
+
+    def _watch_directories(self) -> None:
+        for directory in self._stores.directories.ldap:
+            for server in directory.servers:
+                server.observe = partial(self.metrics.count_call, directory.name)
+                up = self.metrics.directory_server_up.labels(directory.name, server.uri)
+                up.set_function(partial(getattr, server, "up"))
 
     def _serve_metrics(self, host: str, port: int, closing: ExitStack) -> None:
         try:

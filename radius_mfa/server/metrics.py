@@ -68,7 +68,40 @@ class Metrics:
             "Lines that the log could not take since the start",
             registry=self.registry,
         )
+        self.directory_seconds = Histogram(
+            "radius_mfa_directory_seconds",
+            "Answers of LDAP servers, by directory, server and operation",
+            ["directory", "server", "operation"],
+            buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
+            registry=self.registry,
+        )
+        self.directory_faults = Counter(
+            "radius_mfa_directory_faults",
+            "Calls that an LDAP server did not answer, by kind of the fault",
+            ["directory", "server", "operation", "kind"],
+            registry=self.registry,
+        )
+        self.directory_server_up = Gauge(
+            "radius_mfa_directory_server_up",
+            "1 while an LDAP server is used, 0 while it is left alone",
+            ["directory", "server"],
+            registry=self.registry,
+        )
+        self._of_calls: dict[tuple[str, str, str], Histogram] = {}
         self._of_logins: dict[tuple[str, RejectReason | None], Counter] = {}
+
+    def count_call(
+        self, directory: str, server: str, operation: str, fault: str, seconds: float
+    ) -> None:
+        """Count a call to an LDAP server; *fault* is empty where it was answered."""
+        if fault:
+            self.directory_faults.labels(directory, server, operation, fault).inc()
+            return
+        histogram = self._of_calls.get((directory, server, operation))
+        if histogram is None:
+            histogram = self.directory_seconds.labels(directory, server, operation)
+            self._of_calls[directory, server, operation] = histogram
+        histogram.observe(seconds)
 
     def count_login(self, client: str, decision: Decision) -> None:
         """Count an answered login; a child of the counter is looked up once, which is slow."""

@@ -100,6 +100,7 @@ class LdapConnection:
         self._timeout = timeout_seconds
         self._loop = asyncio.get_running_loop()
         self._asked: tuple[int, asyncio.Future[Reply]] | None = None
+        self._awaited = 0
         self._classes: dict[str, Any] = _RAW
         self._entries: list[Entry] = []
         self.fault: LdapFault | None = None
@@ -114,7 +115,8 @@ class LdapConnection:
         if not name or not password:
             raise ValueError("an unauthenticated bind (RFC 4513 section 5.1.2)")
         return await self._answer(
-            lambda: self._handle.simple_bind(name, password, serverctrls=_POLICY_REQUEST)
+            lambda: self._handle.simple_bind(name, password, serverctrls=_POLICY_REQUEST),
+            ldap.RES_BIND,
         )
 
     async def search(
@@ -138,17 +140,22 @@ class LdapConnection:
                 lambda: self._handle.search_ext(
                     base, ldap.SCOPE_SUBTREE, query, list(attributes), serverctrls=[control]
                 ),
-                _PAGED,
+                classes=_PAGED,
             )
             entries += reply.entries
             control.cookie = next((one.cookie for one in reply.controls), b"")
             if reply.code or not control.cookie or len(entries) > limit:
                 return Reply(reply.code, reply.diagnostic, entries)
 
-    async def _answer(self, ask: Callable[[], int], classes: dict[str, Any] = _RAW) -> Reply:
+    async def _answer(
+        self,
+        ask: Callable[[], int],
+        awaited: int = ldap.RES_SEARCH_RESULT,
+        classes: dict[str, Any] = _RAW,
+    ) -> Reply:
         if self.fault is not None:
             raise self.fault
-        self._entries, self._classes = [], classes
+        self._entries, self._awaited, self._classes = [], awaited, classes
         future: asyncio.Future[Reply] = self._loop.create_future()
         try:
             self._asked = (ask(), future)
@@ -184,8 +191,11 @@ class LdapConnection:
                     return
                 if kind == ldap.RES_SEARCH_ENTRY:
                     self._entries += [_entry(name, values) for name, values in data]
-                elif kind != ldap.RES_SEARCH_REFERENCE:  # referrals are not followed
+                elif kind == self._awaited:
                     self._settle(Reply(0, "", self._entries, controls))
+                    return
+                elif kind != ldap.RES_SEARCH_REFERENCE:  # referrals are not followed
+                    self.close(LdapFault("protocol", "the server's answer is not to the question"))
                     return
         except UnicodeDecodeError:
             self.close(LdapFault("protocol", "the server sent a name that is not UTF-8"))

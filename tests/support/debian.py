@@ -20,11 +20,11 @@ PACKAGES = {
     "oathtool": "oathtool",
     "radclient": "freeradius-utils",
     "redis-server": "redis-server",
-    "samba": "samba",
+    "samba": "samba samba-ad-provision samba-dsdb-modules samba-vfs-modules",
     "slapadd": "slapd",
     "slapd": "slapd",
 }
-"""Tool to Debian package."""
+"""Tool to Debian package, or several in one text."""
 
 _EXTRA_FOLDERS = ("/usr/sbin", "/sbin", "/usr/lib/postgresql/15/bin", "/usr/lib/postgresql/17/bin")
 
@@ -48,7 +48,8 @@ def tool(name: str) -> str:
 
 def main() -> None:
     """Install or name what is missing."""
-    missing = sorted({package for name, package in PACKAGES.items() if find(name) is None})
+    lacking = [packages for name, packages in PACKAGES.items() if find(name) is None]
+    missing = sorted({package for packages in lacking for package in packages.split()})
     if not missing:
         return
     if os.geteuid() != 0 or shutil.which("apt-get") is None:

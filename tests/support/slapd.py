@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import ldap
+from ldap.dn import escape_dn_chars
 
 from tests.support.certificates import Authority
 from tests.support.debian import tool
@@ -67,22 +68,22 @@ def free_port(address: str) -> int:
         return port
 
 
-def person(uid: str, password: str = "", ou: str = "people", **more: Sequence[str]) -> Any:
+def person(name: str, password: str = "", ou: str = "people", **more: Sequence[str]) -> Any:
     """Return an entry as ``add`` takes it."""
     attributes: dict[str, Sequence[str]] = {
         "objectClass": ["inetOrgPerson"],
-        "uid": [uid],
-        "cn": [uid],
-        "sn": [uid],
+        "uid": [name],
+        "cn": [name],
+        "sn": [name],
         **({"userPassword": [password]} if password else {}),
         **more,
     }
-    return f"uid={uid},ou={ou},{SUFFIX}", attributes
+    return f"uid={name},ou={ou},{SUFFIX}", attributes
 
 
 def group(name: str, *members: str) -> Any:
     dns = [one if "=" in one else f"uid={one},ou=people,{SUFFIX}" for one in members]
-    return f"cn={name},ou=groups,{SUFFIX}", {
+    return f"cn={escape_dn_chars(name)},ou=groups,{SUFFIX}", {
         "objectClass": ["groupOfNames"],
         "cn": [name],
         "member": dns,

@@ -1,0 +1,164 @@
+"""Active Directory, played by a real Samba domain controller."""
+
+import time
+from collections.abc import AsyncIterator, Iterator
+
+import ldap
+import pytest
+
+from radius_mfa.errors import BackendUnavailable
+from radius_mfa.stores.directory_ldap import LdapDirectory
+from radius_mfa.stores.interfaces import PasswordVerdict
+from tests.support.ldap_directory import directory, found
+from tests.support.samba import BASE, REALM, RealSamba
+
+pytestmark = pytest.mark.xdist_group("samba")
+
+PASSWORD = "canary-Passw0rd"
+
+LOCKOUT_THRESHOLD = 3
+
+
+@pytest.fixture(scope="module")
+def samba() -> Iterator[RealSamba]:
+    with RealSamba() as server:
+        server.modify(
+            BASE,
+            lockoutThreshold=str(LOCKOUT_THRESHOLD),
+            lockOutObservationWindow=str(-30 * 60 * 10_000_000),
+            lockoutDuration=str(-30 * 60 * 10_000_000),
+        )
+        yield server
+
+
+@pytest.fixture
+async def ad(samba: RealSamba) -> AsyncIterator[LdapDirectory]:
+    async with directory(samba.section()) as opened:
+        yield opened
+
+
+# Refusals
+
+
+def filetime(seconds: float) -> str:
+    return str(int((seconds + 11_644_473_600) * 10_000_000))
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "verdict"),
+    [
+        ("disabled", {"userAccountControl": "514"}, PasswordVerdict.DISABLED),
+        ("ended", {"accountExpires": filetime(time.time() - 86_400)}, PasswordVerdict.EXPIRED),
+        ("reset", {"pwdLastSet": "0"}, PasswordVerdict.MUST_CHANGE),
+    ],
+)
+async def test_an_account_s_state_is_seen_in_the_entry_and_said_by_the_bind(
+    samba: RealSamba,
+    ad: LdapDirectory,
+    name: str,
+    change: dict[str, str],
+    verdict: PasswordVerdict,
+) -> None:
+    """Codes 533, 701, 773; a wrong password is wrong (52e) whatever the state."""
+    samba.modify(samba.add_user(name, PASSWORD), **change)
+    user = await found(ad, name)
+    assert user.state is verdict
+    assert await ad.verify(user, PASSWORD) is verdict
+    assert await ad.verify(user, "wrong") is PasswordVerdict.WRONG
+
+
+async def test_a_password_that_is_too_old_is_expired(samba: RealSamba, ad: LdapDirectory) -> None:
+    """Code 532."""
+    samba.age_password(samba.add_user("aged", PASSWORD))
+    user = await found(ad, "aged")
+    assert user.state is PasswordVerdict.PASSWORD_EXPIRED
+    assert await ad.verify(user, PASSWORD) is PasswordVerdict.PASSWORD_EXPIRED
+
+
+async def test_the_directory_s_own_lock_is_seen(samba: RealSamba, ad: LdapDirectory) -> None:
+    """Code 775, also for the right password."""
+    samba.add_user("locked", PASSWORD)
+    user = await found(ad, "locked")
+    assert user.state is None
+    for number in range(LOCKOUT_THRESHOLD):
+        assert await ad.verify(user, f"wrong {number}") is PasswordVerdict.WRONG
+    assert await ad.verify(user, PASSWORD) is PasswordVerdict.LOCKED
+    assert (await found(ad, "locked")).state is PasswordVerdict.LOCKED
+
+
+async def test_an_empty_password_is_refused_before_any_bind(
+    samba: RealSamba, ad: LdapDirectory
+) -> None:
+    """A05: Windows would take it for an unauthenticated bind, and say yes."""
+    samba.add_user("empty", PASSWORD)
+    user = await found(ad, "empty")
+    for _ in range(LOCKOUT_THRESHOLD + 1):
+        assert await ad.verify(user, "") is PasswordVerdict.WRONG
+    assert await ad.verify(user, PASSWORD) is PasswordVerdict.RIGHT
+
+
+async def test_without_tls_nothing_is_bound(samba: RealSamba) -> None:
+    section = samba.section(servers=[f"ldap://{samba.address}"], start_tls=False)
+    async with directory(section) as plain:
+        with pytest.raises(BackendUnavailable, match="authentication required"):
+            await plain.find("alice")
+
+
+# Users
+
+
+async def test_a_user_is_one_in_every_form_and_after_a_rename(
+    samba: RealSamba, ad: LdapDirectory
+) -> None:
+    """The key is objectGUID: of sAMAccountName, userPrincipalName, realm, letters, accents."""
+    dn = samba.add_user("strasse", PASSWORD, cn="Smith, Eve (ümlaut) #1", mail="eve@example.net")
+    forms = ["strasse", f"strasse@{REALM}", "corp\\strasse"]
+    users = [await found(ad, form) for form in forms]
+    [key] = {user.key for user in users}
+    assert await ad.verify(users[0], PASSWORD) is PasswordVerdict.RIGHT
+    admin = samba.admin
+    admin.rename_s(dn, "CN=Jones\\, Eve")
+    admin.modify_s(
+        f"CN=Jones\\, Eve,CN=Users,{BASE}",
+        [
+            (ldap.MOD_REPLACE, "sAMAccountName", [b"ejones"]),
+            (ldap.MOD_REPLACE, "userPrincipalName", [f"eve.jones@{REALM}".encode()]),
+        ],
+    )
+    admin.unbind_s()
+    assert await ad.find("strasse") is None
+    for form in ("ejones", f"eve.jones@{REALM}"):
+        user = await found(ad, form)
+        assert (user.key, user.name) == (key, "ejones")
+        assert await ad.verify(user, PASSWORD) is PasswordVerdict.RIGHT
+
+
+@pytest.mark.parametrize("start_tls", [False, True], ids=["ldaps", "starttls"])
+@pytest.mark.parametrize(
+    "password",
+    ["canary-Pä55 wörd€", 'canary-1"\\,;=+<>#', "canary-A1" + "x" * 100, " canary-A1 "],
+)
+async def test_passwords_of_any_kind(samba: RealSamba, password: str, start_tls: bool) -> None:  # noqa: FBT001
+    name = f"p{len(password)}{start_tls:d}"
+    samba.add_user(name, password)
+    servers = [f"ldap://{samba.address}" if start_tls else samba.uri]
+    async with directory(samba.section(servers=servers)) as ad:
+        user = await found(ad, name)
+        assert await ad.verify(user, password) is PasswordVerdict.RIGHT
+        assert await ad.verify(user, password + "x") is PasswordVerdict.WRONG
+
+
+async def test_groups_are_found_through_groups_and_loops(
+    samba: RealSamba, ad: LdapDirectory
+) -> None:
+    """By the matching rule in chain, with names that are special in a DN and in a filter."""
+    member = samba.add_user("grouped", PASSWORD, cn="Müller, (Ann) *")
+    inner = samba.add_group("inner, (one) *", member)
+    middle = samba.add_group("mittlere Gruppe ü", inner)
+    outer = samba.add_group("outer", middle)
+    samba.add_group("foreign")
+    admin = samba.admin
+    admin.modify_s(inner, [(ldap.MOD_ADD, "member", [outer.encode()])])
+    admin.unbind_s()
+    groups = await ad.groups(await found(ad, "grouped"))
+    assert [group.name for group in groups] == ["inner, (one) *", "mittlere Gruppe ü", "outer"]
