@@ -29,7 +29,8 @@ def options(directory: LdapDirectorySettings) -> "LdapOptions":
     """Return a ``[[directory.ldap]]`` with what its preset says filled in."""
     from radius_mfa.stores.directory_ldap import LdapOptions  # noqa: PLC0415
     from radius_mfa.stores.ldap_answers import SCHEMAS  # noqa: PLC0415
-    from radius_mfa.stores.ldap_connection import Account, Target  # noqa: PLC0415
+    from radius_mfa.stores.ldap_connection import Account  # noqa: PLC0415
+    from radius_mfa.stores.ldap_transport import Target  # noqa: PLC0415
 
     preset = SCHEMAS[directory.preset]
     password = directory.bind_password

@@ -29,6 +29,10 @@ class TaskSet:
         while self._running:
             await asyncio.wait(self._running)
 
+    async def stop(self) -> None:
+        """Cancel what still runs, and wait until it has ended."""
+        await stop(*self._running)
+
 
 _background = TaskSet()
 

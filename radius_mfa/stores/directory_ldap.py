@@ -30,14 +30,9 @@ from radius_mfa.stores.ldap_answers import (
     immutable_id,
     verdict_of_bind,
 )
-from radius_mfa.stores.ldap_connection import (
-    Account,
-    LdapConnection,
-    LdapFault,
-    Target,
-    open_connection,
-)
+from radius_mfa.stores.ldap_connection import Account, LdapConnection, open_connection
 from radius_mfa.stores.ldap_server import LdapServer
+from radius_mfa.stores.ldap_transport import LdapFault, Target
 
 log = structlog.get_logger()
 

@@ -1,66 +1,29 @@
-"""One connection to an LDAP server: opened in a thread, driven by the event loop from then on.
+"""One connection to an LDAP server, driven by the event loop.
 
-libldap connects, resolves names and greets by TLS in blocking calls, so opening needs a thread.
-After that the socket is made non-blocking, and each operation is a message id, a future, and the
-loop's word that there is something to read: neither a thread, nor a server that sends half an
-answer, holds anything up (docs/adr/0011-ldap-without-threads.md).
+libldap gets a connected socket that does not block. Each operation is a message id, a future, and
+the loop's word that there is something to read: neither a thread, nor a server that sends half
+an answer, holds anything up (docs/adr/0011-ldap-without-threads.md).
 """
 
 import asyncio
 import os
-import socket
-import ssl
-import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from typing import Any
 
 import ldap
 from ldap.controls import RequestControl, ResponseControl, SimplePagedResultsControl
 from ldap.ldapobject import SimpleLDAPObject
 
-from radius_mfa.stores.ldap_answers import PASSWORD_POLICY_OID, Entry, Reply
-
-T = TypeVar("T")
+from radius_mfa.stores.ldap_answers import INVALID_CREDENTIALS, PASSWORD_POLICY_OID, Entry, Reply
+from radius_mfa.stores.ldap_transport import LdapFault, Target, Way, reach
 
 PAGE_ENTRIES = 500
 """Entries asked for at a time; Active Directory gives 1000 at most."""
 
-_TLS_MINIMUM = {"1.2": ldap.OPT_X_TLS_PROTOCOL_TLS1_2, "1.3": ldap.OPT_X_TLS_PROTOCOL_TLS1_3}
-_SYSTEM_CA_FILES = (
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/cert.pem",
-)
-_START_TLS = bytes.fromhex("301d02010177188016") + b"1.3.6.1.4.1.1466.20037"
-
-
-class LdapFault(Exception):
-    """The server gave no answer. *kind* is one word for metrics; the text is for the log."""
-
-    def __init__(self, kind: str, text: str) -> None:
-        super().__init__(text)
-        self.kind = kind
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """A server and how to reach it; ``ldap://`` is upgraded by StartTLS unless told otherwise."""
-
-    uri: str
-    start_tls: bool = True
-    ca_file: Path | None = None
-    verify_certificate: bool = True
-    tls_minimum: str = "1.2"
-    timeout_seconds: float = 1.5
-
-    @property
-    def secure(self) -> bool:
-        """Whether the connection is encrypted, or does not leave this machine."""
-        return self.start_tls or not self.uri.startswith("ldap://")
+_NOWHERE = "ldapi://%2Fnowhere"
+"""Where libldap would connect anew by itself: it shall not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +57,10 @@ _PAGED = {SimplePagedResultsControl.controlType: SimplePagedResultsControl}
 class LdapConnection:
     """An open connection; one operation at a time, so that no answer can be taken for another's."""
 
-    def __init__(self, handle: SimpleLDAPObject, timeout_seconds: float) -> None:
-        """Take a connected *handle*; an operation that takes longer ends the connection."""
+    def __init__(self, handle: SimpleLDAPObject, timeout_seconds: float, way: Way) -> None:
+        """Take a *handle* over *way*; an operation that takes longer ends the connection."""
         self._handle = handle
+        self._way = way
         self._timeout = timeout_seconds
         self._loop = asyncio.get_running_loop()
         self._asked: tuple[int, asyncio.Future[Reply]] | None = None
@@ -105,7 +69,7 @@ class LdapConnection:
         self._entries: list[Entry] = []
         self.fault: LdapFault | None = None
         self.used_at = self._loop.time()
-        self.tls: str = handle.get_option(ldap.OPT_X_TLS_VERSION) or ""
+        self.tls = way.tls
         self._fd: int = handle.fileno()
         os.set_blocking(self._fd, False)
         self._loop.add_reader(self._fd, self._readable)
@@ -179,7 +143,7 @@ class LdapConnection:
     def _readable(self) -> None:
         """Take what has come; one message at a time, for only so None says that there is no more.
 
-        TLS may hold several messages of which the socket shows nothing any more.
+        libldap may hold several messages of which the socket shows nothing any more.
         """
         message = ldap.RES_ANY if self._asked is None else self._asked[0]
         try:
@@ -218,6 +182,7 @@ class LdapConnection:
         self._loop.remove_reader(self._fd)
         with suppress(ldap.LDAPError):
             self._handle.unbind_ext()
+        self._way.end()
         if self._asked is not None and not self._asked[1].done():
             self._asked[1].set_exception(self.fault)
 
@@ -248,133 +213,35 @@ def _fault(error: Exception) -> LdapFault:
 
 
 async def open_connection(target: Target, account: Account | None) -> LdapConnection:
-    """Connect to *target* and bind as *account*, None for no bind at all, or raise LdapFault.
-
-    The thread that does it is a daemon: a resolver that hangs holds nothing up but itself.
-    """
-    handle = await in_daemon_thread(lambda: _connected(target, account))
-    return LdapConnection(handle, target.timeout_seconds)
-
-
-def _connected(target: Target, account: Account | None) -> SimpleLDAPObject:
-    handle = ldap.initialize(target.uri)
+    """Connect to *target* and bind as *account*, None for no bind at all, or raise LdapFault."""
+    way = await reach(target)
     try:
-        _configure(handle, target)
-        if target.start_tls and target.uri.startswith("ldap://"):
-            handle.start_tls_s()
-        _reach(handle, target)
-    except (ldap.LDAPError, ValueError) as error:
-        raise _why_not(target, error) from None
-    if account is not None and account.name:
-        try:
-            handle.simple_bind_s(account.name, account.password)
-        except ldap.INVALID_CREDENTIALS:
-            raise LdapFault(
-                "bind", f"the search account {account.name} is refused: wrong bind_password?"
-            ) from None
-        except ldap.LDAPError as error:
-            raise LdapFault(
-                "bind", f"the search account {account.name} is refused: {_fault(error)}"
-            ) from None
-    return handle
+        handle = _handle(way)
+    except BaseException:
+        os.close(way.fd)
+        way.end()
+        raise
+    connection = LdapConnection(handle, target.timeout_seconds, way)
+    if account is None or not account.name:
+        return connection
+    try:
+        reply = await connection.bind(account.name, account.password)
+    except ValueError:
+        connection.close()
+        raise LdapFault("bind", f"the search account {account.name} has no password") from None
+    except BaseException:
+        connection.close()
+        raise
+    if reply.code:
+        connection.close()
+        wrong = reply.code == INVALID_CREDENTIALS
+        why = "wrong bind_password?" if wrong else f"LDAP result {reply.code} {reply.diagnostic}"
+        raise LdapFault("bind", f"the search account {account.name} is refused: {why}")
+    return connection
 
 
-def _configure(handle: SimpleLDAPObject, target: Target) -> None:
-    ca_file = target.ca_file or next(
-        (file for file in _SYSTEM_CA_FILES if Path(file).exists()), None
-    )
-    demand = ldap.OPT_X_TLS_DEMAND if target.verify_certificate else ldap.OPT_X_TLS_NEVER
+def _handle(way: Way) -> SimpleLDAPObject:
+    handle = ldap.initialize(_NOWHERE, fileno=way.fd)
     handle.set_option(ldap.OPT_PROTOCOL_VERSION, ldap.VERSION3)
     handle.set_option(ldap.OPT_REFERRALS, ldap.OPT_OFF)
-    handle.set_option(ldap.OPT_NETWORK_TIMEOUT, target.timeout_seconds)
-    handle.set_option(ldap.OPT_TIMEOUT, target.timeout_seconds)
-    handle.set_option(ldap.OPT_X_KEEPALIVE_IDLE, 60)
-    handle.set_option(ldap.OPT_X_KEEPALIVE_PROBES, 3)
-    handle.set_option(ldap.OPT_X_KEEPALIVE_INTERVAL, 5)
-    if not target.secure:
-        return
-    handle.set_option(ldap.OPT_X_TLS_REQUIRE_CERT, demand)
-    if ca_file and target.verify_certificate:
-        handle.set_option(ldap.OPT_X_TLS_CACERTFILE, str(ca_file))
-    handle.set_option(ldap.OPT_X_TLS_PROTOCOL_MIN, _TLS_MINIMUM[target.tls_minimum])
-    handle.set_option(ldap.OPT_X_TLS_NEWCTX, 0)
-
-
-def _reach(handle: SimpleLDAPObject, target: Target) -> None:
-    """Ask for the root of the tree: libldap connects when something is asked.
-
-    Whatever the server says to it, "not without a bind" too, it is there.
-    """
-    message = handle.search_ext("", ldap.SCOPE_BASE, "(objectClass=*)", ["1.1"])
-    try:
-        handle.result4(message, 1, target.timeout_seconds)
-    except (ldap.SERVER_DOWN, ldap.CONNECT_ERROR, ldap.TIMEOUT):
-        raise
-    except ldap.LDAPError as error:
-        if error.args[0].get("result", -1) < 0:
-            raise
-
-
-def _why_not(target: Target, error: Exception) -> LdapFault:
-    """Say why *target* can't be used; TLS's reasons come from a second look, by Python's ssl."""
-    if isinstance(error, ldap.TIMEOUT):
-        return LdapFault("timeout", f"no answer within {target.timeout_seconds:g} s")
-    encrypted = target.secure and not target.uri.startswith("ldapi://")
-    return (encrypted and _tls_fault(target)) or _fault(error)
-
-
-def _tls_fault(target: Target) -> LdapFault | None:
-    try:
-        _look_at_tls(target)
-    except ssl.SSLCertVerificationError as found:
-        return LdapFault("tls", f"its certificate is refused: {found.verify_message}")
-    except ssl.SSLError as found:
-        return LdapFault("tls", f"no TLS: {found.reason or 'the handshake failed'}")
-    except TimeoutError:
-        return LdapFault("timeout", f"no TLS within {target.timeout_seconds:g} s")
-    except OSError as found:
-        return LdapFault("connection", found.strerror or type(found).__name__)
-    return None
-
-
-def _look_at_tls(target: Target) -> None:
-    address = urlsplit(target.uri)
-    host = address.hostname or "localhost"
-    context = ssl.create_default_context(cafile=target.ca_file)
-    context.minimum_version = ssl.TLSVersion[f"TLSv{target.tls_minimum.replace('.', '_')}"]
-    if not target.verify_certificate:
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    port = address.port or (636 if address.scheme == "ldaps" else 389)
-    with socket.create_connection((host, port), target.timeout_seconds) as plain:
-        if address.scheme == "ldap":
-            plain.sendall(_START_TLS)
-            plain.recv(4096)
-        with context.wrap_socket(plain, server_hostname=host):
-            pass
-
-
-async def in_daemon_thread(work: Callable[[], T]) -> T:
-    """Return what *work* returns in a thread of its own that the process's end does not wait for.
-
-    A caller who gives up leaves the thread running: keep count of them.
-    """
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[T] = loop.create_future()
-
-    def settle(result: Callable[[], None]) -> None:
-        if not future.done():
-            result()
-
-    def run() -> None:
-        try:
-            value = work()
-        except BaseException as error:  # noqa: BLE001 - it is the caller's
-            fault = error
-            report: Callable[[], None] = lambda: future.set_exception(fault)  # noqa: E731
-        else:
-            report = lambda: future.set_result(value)  # noqa: E731
-        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            loop.call_soon_threadsafe(settle, report)
-
-    threading.Thread(target=run, daemon=True, name="ldap-connect").start()
-    return await future
+    return handle

@@ -13,18 +13,13 @@ from time import perf_counter
 import structlog
 
 from radius_mfa import tasks
-from radius_mfa.stores.ldap_connection import (
-    Account,
-    LdapConnection,
-    LdapFault,
-    Target,
-    open_connection,
-)
+from radius_mfa.stores.ldap_connection import Account, LdapConnection, open_connection
+from radius_mfa.stores.ldap_transport import LdapFault, Target
 
 log = structlog.get_logger()
 
-MAX_OPENING = 2
-"""Connections that one pool opens at a time, each in a thread."""
+MAX_OPENING = 4
+"""Connections that one pool opens at a time."""
 
 MAX_WAITING = 512
 """Operations that may wait for a connection; more are turned away at once."""
@@ -37,6 +32,9 @@ STRIKES = 3
 
 FIRST_LOOK_SECONDS, LONGEST_LOOK_SECONDS = 0.5, 15.0
 """How long after a fault a server is looked at again; the time doubles."""
+
+_TURNS_TO_CLOSE = 3
+"""Turns of the loop in which a TLS transport that was given up lets go of its socket."""
 
 Observe = Callable[[str, str, str, float], None]
 """Told of every call: server, operation, kind of the fault or nothing, seconds."""
@@ -143,10 +141,11 @@ class Pool:
         for connection in idle:
             self._discard(connection)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Close what is idle, and each other connection when it is given back."""
         self._closed = True
         self.fail(LdapFault("closed", "the server is being shut down"))
+        await self._tasks.stop()
 
 
 class LdapServer:
@@ -271,4 +270,6 @@ class LdapServer:
         if self._look is not None:
             await tasks.stop(self._look)
         for pool in (self._searches, self._binds):
-            pool.close()
+            await pool.close()
+        for _ in range(_TURNS_TO_CLOSE):
+            await asyncio.sleep(0)
