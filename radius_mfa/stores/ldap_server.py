@@ -33,6 +33,9 @@ STRIKES = 3
 FIRST_LOOK_SECONDS, LONGEST_LOOK_SECONDS = 0.5, 15.0
 """How long after a fault a server is looked at again; the time doubles."""
 
+_MARGIN_SECONDS = 0.1
+"""How much longer than its opening a connection is waited for: its own fault says more."""
+
 _TURNS_TO_CLOSE = 3
 """Turns of the loop in which a TLS transport that was given up lets go of its socket."""
 
@@ -69,7 +72,7 @@ class Pool:
         self._waiting.append(future)
         self._grow()
         try:
-            async with asyncio.timeout(self._timeout):
+            async with asyncio.timeout(self._timeout + _MARGIN_SECONDS):
                 return await future
         except TimeoutError:
             self._unclaimed(future)

@@ -18,6 +18,8 @@ PASSWORD = "canary-Passw0rd"
 
 LOCKOUT_THRESHOLD = 3
 
+PASSWORDS = ["canary-Pä55 wörd€", 'canary-1"\\,;=+<>#', "canary-A1" + "x" * 100, " canary-A1 "]
+
 
 @pytest.fixture(scope="module")
 def samba() -> Iterator[RealSamba]:
@@ -100,7 +102,7 @@ async def test_an_empty_password_is_refused_before_any_bind(
 async def test_without_tls_nothing_is_bound(samba: RealSamba) -> None:
     section = samba.section(servers=[f"ldap://{samba.address}"], start_tls=False)
     async with directory(section) as plain:
-        with pytest.raises(BackendUnavailable, match="authentication required"):
+        with pytest.raises(BackendUnavailable, match="LDAP result 8"):
             await plain.find("alice")
 
 
@@ -134,12 +136,9 @@ async def test_a_user_is_one_in_every_form_and_after_a_rename(
 
 
 @pytest.mark.parametrize("start_tls", [False, True], ids=["ldaps", "starttls"])
-@pytest.mark.parametrize(
-    "password",
-    ["canary-Pä55 wörd€", 'canary-1"\\,;=+<>#', "canary-A1" + "x" * 100, " canary-A1 "],
-)
+@pytest.mark.parametrize("password", PASSWORDS)
 async def test_passwords_of_any_kind(samba: RealSamba, password: str, start_tls: bool) -> None:  # noqa: FBT001
-    name = f"p{len(password)}{start_tls:d}"
+    name = f"p{PASSWORDS.index(password)}{start_tls:d}"
     samba.add_user(name, password)
     servers = [f"ldap://{samba.address}" if start_tls else samba.uri]
     async with directory(samba.section(servers=servers)) as ad:
