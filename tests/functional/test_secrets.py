@@ -309,9 +309,9 @@ handler.access_request = access_request
 
 WATCH_RAISES = """
 from radius_mfa.app import Server
-async def redis_answers(self):
+async def look_at_redis(self):
     raise RuntimeError(self._settings.client[0].secret.get_secret_value())
-Server._redis_answers = redis_answers
+Server._look_at_redis = look_at_redis
 """
 
 
