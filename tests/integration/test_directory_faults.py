@@ -20,7 +20,7 @@ from tests.support.slapd import RealSlapd, person
 pytestmark = pytest.mark.xdist_group("slapd")
 
 PASSWORD = "canary-password"
-TIMEOUT_SECONDS = 0.4
+TIMEOUT_SECONDS = 1.0
 
 
 @pytest.fixture(scope="module")
@@ -178,7 +178,7 @@ async def test_answers_that_drip_hold_nobody_up(alone: LdapDirectory, proxy: Pro
     async with Pulse() as pulse:
         user = await found(alone, "user1")
         assert user.name == "user1"
-    assert pulse.worst < 0.1
+    assert pulse.worst < TIMEOUT_SECONDS / 2
 
 
 async def test_a_hundred_logins_at_a_hung_server_cost_few_threads_and_one_timeout(

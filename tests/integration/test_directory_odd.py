@@ -28,7 +28,7 @@ ALICE = entry(b"uid=alice,dc=fake", uid=[b"alice"])
 )
 async def test_an_answer_that_is_none_is_no_answer(answers: Sequence[bytes], cause: str) -> None:
     """Rule 9: silence for the NAS, a clear line for the log, and the next login is served."""
-    async with FakeLdap(answers) as server, directory(server.section(timeout_seconds=0.3)) as fake:
+    async with FakeLdap(answers) as server, directory(server.section(timeout_seconds=1)) as fake:
         with pytest.raises(BackendUnavailable, match=cause):
             await fake.find("alice")
         server.answers = [ALICE, DONE]
@@ -115,7 +115,7 @@ async def test_groups_by_an_attribute_of_the_user() -> None:
 async def test_a_bind_that_is_never_answered_is_sent_once() -> None:
     """Rule 3: no second server, no second try, and no verdict."""
     async with FakeLdap([ALICE, DONE]) as server:
-        section = server.section(servers=[server.uri, server.uri], timeout_seconds=0.3)
+        section = server.section(servers=[server.uri, server.uri], timeout_seconds=1)
         async with directory(section) as fake:
             user = await found(fake, "alice")
             server.answers_binds = False

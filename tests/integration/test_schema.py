@@ -27,7 +27,7 @@ NODE = """
 import asyncio, sys
 from pathlib import Path
 from sqlalchemy import make_url
-from radius_mfa.stores import installation, keyring, schema
+from radius_mfa.stores import installation, keyring, keys, schema
 from radius_mfa.stores.records import Database, open_engine
 
 class Redis:
@@ -43,7 +43,7 @@ async def main(url, key_ring):
     print("ready", flush=True)
     await asyncio.to_thread(sys.stdin.readline)
     await schema.upgrade(database)
-    await installation.check_keys(database, keyring.load(Path(key_ring)))
+    await keys.check(database, keyring.load(Path(key_ring)))
     await installation.open_epoch(database, Redis(), 1.0)
     await database.close()
 
