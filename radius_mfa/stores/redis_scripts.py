@@ -139,8 +139,8 @@ class _ClosedError(Exception):
 def unavailable(error: Exception) -> BackendUnavailable:
     """Return *error* as a BackendUnavailable that names its kind and quotes nothing.
 
-    redis-py wraps what went wrong while it connected, like a wrong password; Redis 6 wraps what
-    went wrong in a script, like a full memory.
+    redis-py wraps what went wrong while it connected, like a wrong password, or in a pipeline;
+    Redis 6 wraps what went wrong in a script, like a full memory.
     """
     if isinstance(error, _ClosedError):
         return BackendUnavailable("redis", "the connection is closed")
@@ -148,7 +148,7 @@ def unavailable(error: Exception) -> BackendUnavailable:
     if type(error) is RedisConnectionError and isinstance(root, (RedisError, OSError)):
         return BackendUnavailable("redis", type(root).__name__)
     if type(error) is ResponseError:
-        text = _OF_A_SCRIPT.sub("", str(error))
+        text = _WRAPPING.sub("", str(error))
         code = _ERROR_CODE.match(text)
         error = DefaultParser.parse_error(text)  # type: ignore[no-untyped-call]
         if type(error) is ResponseError and code:
@@ -156,6 +156,9 @@ def unavailable(error: Exception) -> BackendUnavailable:
     return BackendUnavailable("redis", type(error).__name__)
 
 
-_OF_A_SCRIPT = re.compile(r"^Error running script .*?: -(?=[A-Z]+ )", re.DOTALL)
+_WRAPPING = re.compile(
+    r"^Error running script .*?: -(?=[A-Z]+ )|^Command # .*? of pipeline caused error: \(['\"]",
+    re.DOTALL,
+)
 _ERROR_CODE = re.compile(r"[A-Z]{4,20}(?= )")
 """What Redis's errors of a kind of their own begin with, like MISCONF."""

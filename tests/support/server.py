@@ -227,12 +227,16 @@ def _module(program: str) -> list[str]:
 
 
 class RunningServer:
-    """A ``radius-mfa serve`` process; its log goes to a file."""
+    """A ``radius-mfa serve`` process; its log goes to a file, ``log.file`` where that is set."""
 
     def __init__(self, site: Site, environ: Mapping[str, str], program: str = "") -> None:
         self.site = site
         self.log_file = site.folder / f"server-{len(site.servers)}.log"
         with self.log_file.open("wb") as output:
+            file = site.sections.get("log", {}).get("file")
+            if file:
+                self.log_file = Path(file)
+                self.log_file.touch()
             self.process = subprocess.Popen(
                 [sys.executable, *_module(program), "-c", str(site.config), "serve"],
                 stdout=output,
