@@ -1,9 +1,9 @@
 # make run    a demo: server, one user, one login        make check  lint, types, import contracts
 # make test   every test                                 make bench  speed, against its rivals
 # make lock   pin dependencies anew                      make clean  remove what make made
-# make conformance   write docs/conformance.md from the tests
+# make soak   2 million packets: nothing may grow       make conformance   write docs/conformance.md
 .DEFAULT_GOAL := help
-.PHONY: help run check test bench conformance lock clean
+.PHONY: help run check test bench soak conformance lock clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -36,6 +36,10 @@ bench: $(VENV)/.installed-dev
 
 conformance: $(VENV)/.installed-dev
 	@$(BIN)/python -m tests.conformance
+
+# ARGS="--datagrams 200000 --logins 200000 --users 100000"; ten minutes and more without.
+soak: $(VENV)/.installed-dev
+	@$(BIN)/python -m tests.soak $(ARGS)
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
