@@ -37,7 +37,7 @@ bench: $(VENV)/.installed-dev
 conformance: $(VENV)/.installed-dev
 	@$(BIN)/python -m tests.conformance
 
-# ARGS="--datagrams 200000 --logins 200000 --users 100000"; ten minutes and more without.
+# ARGS="--datagrams 200000 --logins 200000"; ten minutes and more without.
 soak: $(VENV)/.installed-dev
 	@$(BIN)/python -m tests.soak $(ARGS)
 

@@ -177,8 +177,8 @@ def test_an_empty_redis_lets_no_used_code_in_again(site: Site, lost: str) -> Non
             "totp": {"lookback_steps": 10, "lookforward_steps": 0},
         }
         site.write_config()
-        # codes that change every second, so that no test waits for half a minute
-        site.add_users(["alice"], time_step_seconds=1)
+        site.add_users(["alice"])
+        site.change_codes_every(1)
         server = site.start()
         with server.nas() as nas:
             used = PASSWORD + totp.code(step=1)

@@ -4,11 +4,9 @@ import asyncio
 import os
 import re
 import signal
-import sqlite3
 import statistics
 import tempfile
 import time
-from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -84,9 +82,17 @@ class Soak:
     """Python that runs in the server first: what a soak must find."""
 
     def __init__(
-        self, users: int, max_mib: float, seed: int, *, patience_seconds: float = 15
+        self,
+        users: int,
+        max_mib: float,
+        seed: int,
+        *,
+        active: int = 6000,
+        patience_seconds: float = 15,
     ) -> None:
+        """Put *users* on record, the first *active* of whom log in."""
         self._users, self._max_mib = users, max_mib
+        self._active = min(active, users)
         self._seed, self._patience = seed, patience_seconds
         self._next = self._in_step = 0
         self._step, self._rate = 0, 100.0
@@ -135,15 +141,13 @@ class Soak:
         site.serve_metrics()
         asyncio.run(_fill(site.config, self._users))
         site.add_users([VICTIM])
-        with closing(sqlite3.connect(site.data / "radius-mfa.db")) as database:
-            database.execute("UPDATE device SET time_step_seconds = ?", [STEP_SECONDS])
-            database.commit()
+        site.change_codes_every(STEP_SECONDS)
         tasks = self._folder / "tasks"
         return site.start(PROBE + self.sabotage, SOAK_TASKS=str(tasks))
 
     def _rounds(self, rounds: int, datagrams: int, logins: int) -> None:
         report = self.report
-        self._log_in(max(self._users, logins // 10))
+        self._log_in(max(self._active, logins // 10))
         self._storm.send(datagrams // 10)
         self._look()
         report.samples.clear()
@@ -168,8 +172,8 @@ class Soak:
     def _log_in(self, count: int) -> None:
         """Let *count* users log in, each with a code that they have not used yet."""
         while count > 0 and self._alive() and not self.report.findings:
-            size = min(count, self._users, int(self._rate * BATCH_SECONDS))
-            if self._next + size > self._users:  # around: every user needs a new step
+            size = min(count, self._active, int(self._rate * BATCH_SECONDS))
+            if self._next + size > self._active:  # around: every user needs a new step
                 eventually(lambda: int(time.time()) // STEP_SECONDS > self._step, "a new step")
                 self._next = 0
             self._step = int(time.time()) // STEP_SECONDS
