@@ -304,8 +304,8 @@ class Server:
             self._listen(closing)
             await self._announce()  # a key rotation that begins now waits for this node
             watches = [
-                tasks.spawn(self._watch("redis", self._look_at_redis)),
-                tasks.spawn(self._watch("database", self._look_at_database)),
+                tasks.spawn(self._watch("redis", self._redis_outage, self._look_at_redis)),
+                tasks.spawn(self._watch("database", self._database_outage, self._look_at_database)),
             ]
             try:
                 for listener in self.listeners:
@@ -381,13 +381,18 @@ class Server:
         """Addresses and ports that are served."""
         return [listener.local for listener in self.listeners]
 
-    async def _watch(self, backend: str, look: Callable[[], Awaitable[bool]]) -> None:
+    async def _watch(
+        self, backend: str, outage: Outage, look: Callable[[], Awaitable[bool]]
+    ) -> None:
         """Look now and then whether a backend answers; one that hangs holds up its own watch."""
         while True:
             try:
                 up = await look()
             except Exception as error:  # noqa: BLE001 - a watch that ended would say "up" for ever
                 up = False
+                outage.is_news(
+                    BackendUnavailable(backend, "unknown")
+                )  # what isn't known isn't well
                 log.error("watch.failed", backend=backend, **fault(error))  # noqa: TRY400 - no traceback for an operator
             self.metrics.backend_up.labels(backend).set(up)
             await asyncio.sleep(WATCH_SECONDS)

@@ -581,6 +581,7 @@ def test_composed_server_is_healthy(
             "server": True,
             "redis": True,
             "database": True,
+            "nodes": True,
         }
     finally:
         server.terminate()
