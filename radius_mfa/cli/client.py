@@ -8,6 +8,7 @@ import tomlkit
 import typer
 
 from radius_mfa.app import nas
+from radius_mfa.cli import client_test
 from radius_mfa.cli.client_file import edited, with_client, without_client
 from radius_mfa.cli.common import (
     JsonOption,
@@ -97,6 +98,9 @@ def remove(ctx: typer.Context, name: NameArgument) -> None:
     edited(known.path, lambda text: without_client(text, name))
     output.print(f"Removed {name} from {known.path}.")
     output.print("A running server forgets it after a restart.")
+
+
+app.command("test")(client_test.test_client)
 
 
 def new_shared_secret() -> str:

@@ -1,6 +1,7 @@
 """Sends a request of our own to a running server and waits for the reply."""
 
 import socket
+from typing import Self
 
 import typer
 
@@ -12,32 +13,65 @@ from radius_mfa.protocol.client import BadReplyError, ClientRequest, Reply
 TRIES = 3
 
 
-def exchange(request: ClientRequest, server: tuple[str, int], timeout_seconds: float) -> Reply:
-    """Return the reply of *server*; the same packet goes out up to three times.
+class Line:
+    """A socket to one server. Use as a context manager.
 
-    Raises BackendError where nothing comes back.
+    What is asked twice on it comes from one port, as the retransmission of a gateway does.
     """
-    with _socket_to(server) as opened:
-        opened.settimeout(timeout_seconds / TRIES)
+
+    def __init__(self, server: tuple[str, int], source: str = "") -> None:
+        """Ask *server* from the address *source*, or from the one that the system chooses."""
+        self.server = server
+        self._socket = _socket_to(server, source)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self._socket.close()
+
+    @property
+    def source(self) -> str:
+        """The address that packets leave from."""
+        return str(self._socket.getsockname()[0])
+
+    def ask(self, request: ClientRequest, timeout_seconds: float) -> Reply:
+        """Return the reply; the same packet goes out up to three times.
+
+        Raises BackendError where nothing comes back, Refused for a reply that does not verify.
+        """
         for _ in range(TRIES):
-            try:
-                opened.send(request.octets)
-                return request.reply(opened.recv(4096))
-            except TimeoutError:
-                continue
-            except ConnectionRefusedError:
-                raise no_server(
-                    server, "nothing listens there", "is radius-mfa serve running?"
-                ) from None
-            except OSError as error:
-                raise no_server(server, error.strerror or "unreachable") from None
-            except BadReplyError as error:
-                raise Refused(str(error), "is it this server's configuration?") from None
-    raise no_server(
-        server,
-        f"no reply in {timeout_seconds:g} s",
-        "its log says why: an unknown address, another shared secret, a backend that is down",
-    )
+            reply = self.asked_once(request, timeout_seconds / TRIES)
+            if reply is not None:
+                return reply
+        raise no_server(
+            self.server,
+            f"no reply in {timeout_seconds:g} s",
+            "its log says why: an unknown address, another shared secret, a backend that is down",
+        )
+
+    def asked_once(self, request: ClientRequest, timeout_seconds: float) -> Reply | None:
+        """Return the reply to one packet; None where nothing comes back."""
+        self._socket.settimeout(timeout_seconds)
+        try:
+            self._socket.send(request.octets)
+            return request.reply(self._socket.recv(4096))
+        except TimeoutError:
+            return None
+        except ConnectionRefusedError:
+            raise no_server(
+                self.server, "nothing listens there", "is radius-mfa serve running?"
+            ) from None
+        except OSError as error:
+            raise no_server(self.server, error.strerror or "unreachable") from None
+        except BadReplyError as error:
+            raise Refused(str(error), "is it this server's configuration?") from None
+
+
+def exchange(request: ClientRequest, server: tuple[str, int], timeout_seconds: float) -> Reply:
+    """Return the reply of *server*, as ``Line.ask`` does."""
+    with Line(server) as line:
+        return line.ask(request, timeout_seconds)
 
 
 def no_server(server: tuple[str, int], why: str, cure: str = "") -> OperatorError:
@@ -45,13 +79,15 @@ def no_server(server: tuple[str, int], why: str, cure: str = "") -> OperatorErro
     return BackendError(f"no answer from {server[0]} port {server[1]}: {why}", cure)
 
 
-def server_address(text: str | None, settings: Settings) -> tuple[str, int]:
-    """Return the server to ask: the one named, or this configuration's own."""
+def server_address(
+    text: str | None, settings: Settings, option: str = "--server"
+) -> tuple[str, int]:
+    """Return the server to ask: the one named by *option*, or this configuration's own."""
     if text is not None:
         try:
             return split_endpoint(endpoint(text))
         except ValueError as error:
-            raise typer.BadParameter(str(error), param_hint="--server") from None
+            raise typer.BadParameter(str(error), param_hint=option) from None
     host, port = split_endpoint(settings.radius.listen[0])
     return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port  # noqa: S104 - compared
 
@@ -81,16 +117,25 @@ def client_named(name: str, settings: Settings) -> ClientSettings:
 
 def our_address(server: tuple[str, int]) -> str:
     """Return the address from which a packet to *server* would leave."""
-    with _socket_to(server) as opened:
-        return str(opened.getsockname()[0])
+    with Line(server) as line:
+        return line.source
 
 
-def _socket_to(server: tuple[str, int]) -> socket.socket:
+def _socket_to(server: tuple[str, int], source: str = "") -> socket.socket:
     family = socket.AF_INET6 if ":" in server[0] else socket.AF_INET
     try:
         opened = socket.socket(family, socket.SOCK_DGRAM)
     except OSError as error:
         raise no_server(server, error.strerror or "unreachable") from None
+    try:
+        if source:
+            opened.bind((source, 0))
+    except OSError as error:
+        opened.close()
+        raise Refused(
+            f"this machine can't send from {source}: {error.strerror}",
+            "name an address of its own; ip address shows them",
+        ) from None
     try:
         opened.connect(server)
     except (OSError, OverflowError) as error:

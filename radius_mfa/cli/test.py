@@ -62,7 +62,7 @@ def test_login(
     if secret_file is None:
         played = client_for(address, client, in_force)
         secret = played.secret.get_secret_value().encode()
-        prompt, charset = _prompt(played), played.password_charsets[0]
+        prompt, charset = prompt_for(played), played.password_charsets[0]
     else:
         secret = read_secret("Shared secret", secret_file).encode()
         prompt, charset = "Password and code, as typed at the VPN", "utf-8"
@@ -70,8 +70,8 @@ def test_login(
     if calling_station_id:
         attributes["Calling-Station-Id"] = calling_station_id
     for name, value in attributes.items():
-        _check_text(name, value)
-    typed = _octets(read_secret(prompt, password_file), charset)
+        check_text(name, value)
+    typed = octets_of(read_secret(prompt, password_file), charset)
     reply = exchange(
         ClientRequest(secret, Code.ACCESS_REQUEST, attributes, typed), address, timeout
     )
@@ -79,7 +79,8 @@ def test_login(
     sys.exit(ExitCode.DONE if reply.code is Code.ACCESS_ACCEPT else ExitCode.REFUSED)
 
 
-def _check_text(name: str, value: str) -> None:
+def check_text(name: str, value: str) -> None:
+    """Raise Refused for a *value* that no attribute can carry."""
     try:
         octets = value.encode()
     except UnicodeEncodeError:
@@ -88,7 +89,7 @@ def _check_text(name: str, value: str) -> None:
         raise Refused(f"{name} must have 1 to {MAX_ATTRIBUTE_OCTETS} octets")
 
 
-def _prompt(client: ClientSettings) -> str:
+def prompt_for(client: ClientSettings) -> str:
     """Return what users of *client* are to type."""
     words = (
         ["password", "code"] if client.code_position is CodePosition.END else ["code", "password"]
@@ -97,7 +98,7 @@ def _prompt(client: ClientSettings) -> str:
     return (words[0] + between + words[1]).capitalize()
 
 
-def _octets(typed: str, charset: str) -> bytes:
+def octets_of(typed: str, charset: str) -> bytes:
     """Return what goes into User-Password, as the client's gateway would send it."""
     try:
         octets = typed.encode(charset)

@@ -1,7 +1,7 @@
 """The NAS's side of the conversation: requests of our own, and what their replies say."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from pyrad.packet import AuthPacket, PacketError
 
@@ -15,6 +15,11 @@ class Reply:
 
     code: Code
     attributes: tuple[tuple[str, tuple[str, ...]], ...]
+    octets: bytes = field(repr=False, compare=False)
+
+    def values(self, name: str) -> tuple[str, ...]:
+        """Return the values of the attribute *name*, in their order."""
+        return dict(self.attributes).get(name, ())
 
 
 class BadReplyError(Exception):
@@ -22,14 +27,16 @@ class BadReplyError(Exception):
 
 
 class ClientRequest:
-    """An Access-Request or a Status-Server, signed with Message-Authenticator."""
+    """An Access-Request or a Status-Server, signed with Message-Authenticator unless told not."""
 
     def __init__(
         self,
         shared_secret: bytes,
         code: Code = Code.ACCESS_REQUEST,
-        attributes: Mapping[str, str] | None = None,
+        attributes: Mapping[str, str | Sequence[str]] | None = None,
         user_password: bytes | None = None,
+        *,
+        signed: bool = True,
     ) -> None:
         """*attributes* are by dictionary name; *user_password* is hidden as RFC 2865 says."""
         self._packet = AuthPacket(
@@ -38,9 +45,10 @@ class ClientRequest:
             authenticator=AuthPacket.CreateAuthenticator(),
             dict=dictionary(),
         )
-        self._packet.add_message_authenticator()
+        if signed:
+            self._packet.add_message_authenticator()
         for name, value in (attributes or {}).items():
-            self._packet[name] = value
+            self._packet[name] = value if isinstance(value, str) else list(value)
         if user_password is not None:
             hidden = self._packet.PwCrypt(user_password)
             self._packet[int(Attribute.USER_PASSWORD)] = [hidden]
@@ -62,7 +70,7 @@ class ClientRequest:
             verified = False
         if not verified:
             raise BadReplyError("the reply does not verify: compare the shared secrets")
-        return Reply(code, tuple(_legible(packet)))
+        return Reply(code, tuple(_legible(packet)), octets)
 
 
 def _legible(packet: AuthPacket) -> list[tuple[str, tuple[str, ...]]]:
