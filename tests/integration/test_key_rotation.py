@@ -17,7 +17,7 @@ from radius_mfa.errors import BackendUnavailable, ConfigurationError, Refused
 from radius_mfa.policy.access import Enrolment
 from radius_mfa.stores import key_rotation, keyring, keys
 from radius_mfa.stores.attempts import RedisAttempts
-from radius_mfa.stores.enrolments import EnrolmentCodec, EnrolmentStore, NewDevice
+from radius_mfa.stores.enrolments import EnrolmentCodec, EnrolmentStore, NewDevice, seed_owner
 from radius_mfa.stores.interfaces import Subject
 from radius_mfa.stores.key_rotation import KeyRotation
 from radius_mfa.stores.keyring import KeyRing
@@ -317,6 +317,26 @@ async def test_a_device_that_is_changed_meanwhile_stays_as_it_was_changed(
         [] if change == "removed" else [b"another seed of user3"]
     )
     assert set(await machine.versions()) == {2}
+
+
+async def test_a_seed_that_was_put_back_meanwhile_is_not_written_over(machine: Machine) -> None:
+    """An operator mends a row by hand: the next rotation moves it, and this one leaves it."""
+    new_seed, key = b"put back by hand----", machine.key_ring
+
+    async def interfere(users: Any) -> None:
+        if "user3" not in users:
+            return
+        async with machine.database.session() as session, session.begin():
+            record = (await machine.store._devices(session, "user3"))[0]
+            record.seed = key.sealed(1, new_seed, seed_owner("user3", record.device_id))
+
+    rotation = machine.rotation
+    rotation._forget_cached = interfere
+    await rotation.rotate(machine.told.append)
+    assert (await machine.store.fetch("user3")).devices[0].seed == new_seed
+    assert sorted(await machine.versions()) == [1] + [2] * (USERS - 1)
+    assert (await machine.rotate()).version == 2
+    assert await machine.versions() == [2] * USERS
 
 
 async def test_a_seed_that_can_not_be_read_is_told_and_holds_up_no_other(machine: Machine) -> None:
