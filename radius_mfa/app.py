@@ -269,6 +269,7 @@ class Server:
         self._stores = stores
         self.metrics = Metrics()
         self._redis_outage, self._database_outage = Outage(), Outage()
+        self._up = {"redis": True, "database": True}
         self._node_id = secrets.token_hex(8)
         self._unfit_keys = ""
         self._told_keys = self._keys
@@ -293,7 +294,7 @@ class Server:
             ),
             duplicates=DuplicateCache(radius.reply_cache_seconds),
             metrics=self.metrics,
-            backends_up=lambda: self._redis_outage.over,
+            backends_up=lambda: self._up["redis"],
         )
         self.listeners: list[UdpListener] = []
 
@@ -394,6 +395,7 @@ class Server:
                     BackendUnavailable(backend, "unknown")
                 )  # what isn't known isn't well
                 log.error("watch.failed", backend=backend, **fault(error))  # noqa: TRY400 - no traceback for an operator
+            self._up[backend] = up
             self.metrics.backend_up.labels(backend).set(up)
             await asyncio.sleep(WATCH_SECONDS)
 

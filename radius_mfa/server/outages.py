@@ -41,11 +41,6 @@ class Outage:
     def __init__(self) -> None:
         self._told: set[str] = set()
 
-    @property
-    def over(self) -> bool:
-        """Whether the backend answers, as far as anybody knows."""
-        return not self._told
-
     def is_news(self, error: BackendUnavailable) -> bool:
         """Note that the backend is away; return whether that should be said."""
         news = error.cause not in self._told
