@@ -66,7 +66,7 @@ $(VENV)/.installed-dev: requirements-dev.lock $(VENV)/.installed
 	@touch $@
 
 # uv resolves for every platform at once, and writes hashes without addresses.
-LOCK := uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-annotate \
+LOCK := uv pip compile --no-strip-extras -q --universal --python-version 3.11 --generate-hashes --no-annotate \
   --no-emit-index-url --custom-compile-command "make lock" pyproject.toml --extra embedded
 
 lock:
