@@ -23,6 +23,7 @@ from radius_mfa.authentication.login import Login
 from radius_mfa.config import EMBEDDED, ClientSettings, Settings, split_endpoint
 from radius_mfa.errors import BackendError, BackendUnavailable, ConfigurationError
 from radius_mfa.ldap_setup import ldap_directories
+from radius_mfa.policy.access import Mode
 from radius_mfa.policy.credentials import SplitPolicy
 from radius_mfa.policy.lockout import LockoutPolicy
 from radius_mfa.policy.totp import Window
@@ -256,6 +257,7 @@ def nas(client: ClientSettings, settings: Settings) -> Nas:
         limit_proxy_state=client.limit_proxy_state,
         status_server=defaults.status_server if status is None else status,
         split=SplitPolicy(client.code_position, client.separator, tuple(client.password_charsets)),
+        mfa=client.mfa,
         failover_grace_seconds=client.failover_grace_seconds,
         reject_on_backend_failure=client.on_backend_failure == "reject",
     )
@@ -375,6 +377,13 @@ class Server:
                     nas=client.name,
                     hint="its requests may be forged on the way (BlastRADIUS): switch on "
                     "Message-Authenticator there, then require it here",
+                )
+            if client.mfa is Mode.OFF:
+                log.warning(
+                    "client.second_factor_off",
+                    nas=client.name,
+                    hint="its users log in with the password alone, enrolled or not: mfa = "
+                    '"enrolled" would ask those who have a device',
                 )
 
     @property

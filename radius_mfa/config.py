@@ -23,6 +23,7 @@ from redis.asyncio.connection import parse_url
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
+from radius_mfa.policy.access import Mode
 from radius_mfa.policy.credentials import CodePosition
 from radius_mfa.policy.decision import Factor
 from radius_mfa.policy.totp import MAX_LOOK_STEPS, Algorithm
@@ -82,6 +83,16 @@ def without_full_prefix(text: str) -> str:
     """Return a network as people write it: a single address has no prefix."""
     found = ipaddress.ip_network(text)
     return str(found.network_address) if found.num_addresses == 1 else text
+
+
+WIDEST_WITHOUT_FACTOR = {4: 24, 6: 64}
+"""The shortest prefix, by version of IP, whose clients may have mfa = "off" just like that."""
+
+
+def wide(text: str) -> bool:
+    """Return whether a network holds more than one site's gateways."""
+    found = ipaddress.ip_network(text)
+    return found.prefixlen < WIDEST_WITHOUT_FACTOR[found.version]
 
 
 _MAPPED_BITS = 96  # ::ffff:0:0/96
@@ -314,6 +325,12 @@ class ClientSettings(Section):
 
     separator: Annotated[str, StringConstraints(max_length=8, pattern=SEPARATOR_PATTERN)] = ""
     """What users type between password and code; empty for nothing."""
+
+    mfa: Mode = Mode.ALWAYS
+    """Who needs a code: always, required, enrolled or off; see docs/enrolment.md."""
+
+    accept_risk: bool = False
+    """Allow mfa = off for a network wider than /24 (IPv4) or /64 (IPv6)."""
 
     password_charsets: Annotated[list[Charset], Field(min_length=1)] = ["utf-8"]
     """Character sets of passwords and names, tried in order."""

@@ -23,6 +23,7 @@ from radius_mfa.config import (
     SHORT_SECRET_OCTETS,
     Settings,
     network,
+    wide,
     without_full_prefix,
 )
 from radius_mfa.config_environment import PATH_VARIABLE, Environment, merged
@@ -37,6 +38,7 @@ from radius_mfa.config_words import (
     setting_part,
 )
 from radius_mfa.errors import ConfigurationError
+from radius_mfa.policy.access import Mode
 from radius_mfa.toml_lines import Location, line_of, lines_by_location
 
 DEFAULT_PATH = Path("/etc/radius-mfa/radius-mfa.toml")
@@ -79,7 +81,7 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> Configuration:
         settings = Settings.model_validate_json(json.dumps(source.merged, default=str), strict=True)
     except ValidationError as error:
         details = error.errors(include_url=False)
-    faults = [*source.faults, *source.faults_of(details), *source.clashes()]
+    faults = [*source.faults, *source.faults_of(details), *source.clashes(), *source.risks()]
     if faults:
         raise FaultyConfiguration(faults)
     return Configuration(path, settings, list(source.warnings(settings)))
@@ -205,6 +207,21 @@ class _Source:
                         ("client", index, "address"),
                         f"{without_full_prefix(text)} stands twice: see {self._shown_place(first)}",
                         "remove one; a smaller network inside a larger one is fine",
+                    )
+
+    def risks(self) -> Iterator[Fault]:
+        """Yield clients that would let a wide network in with the password alone."""
+        clients = self.merged.get("client")
+        for index, client in enumerate(clients if isinstance(clients, list) else []):
+            if not isinstance(client, dict) or client.get("mfa") != Mode.OFF:
+                continue
+            for _, text in _networks(client.get("address")):
+                if wide(text) and client.get("accept_risk") is not True:
+                    yield self.fault(
+                        ("client", index, "mfa"),
+                        f'"off" would let all of {text} in with the password alone',
+                        "name the gateways' own addresses; or, if that is right: "
+                        "accept_risk = true",
                     )
 
     def _shown_place(self, index: int) -> str:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from time import perf_counter
 
 from radius_mfa.policy import access, credentials, totp
-from radius_mfa.policy.access import Enrolment
+from radius_mfa.policy.access import Enrolment, Mode, Need
 from radius_mfa.policy.credentials import Candidate, SplitPolicy
 from radius_mfa.policy.decision import FACTOR_AT_FAULT, Accept, Decision, Factor, Reject
 from radius_mfa.policy.decision import RejectReason as Reason
@@ -54,6 +54,7 @@ class Attempt:
     packet: bytes = field(repr=False)
     method: str = "pap"
     split: SplitPolicy = SplitPolicy()
+    mode: Mode = Mode.ALWAYS
     calling_station_id: str = ""
     session_id: bytes | None = None
     failover_grace_seconds: int = 0
@@ -152,23 +153,37 @@ class Login:
         if closed is not None:
             return Settlement(closed)
         enrolment = await self._enrolment(user, loaded, trace)
-        refusal = access.refusal(enrolment)
-        if refusal is not None:
-            return Settlement(Reject(refusal))
-        chosen = self._split(attempt, enrolment, loaded, now)
+        need = access.needed(enrolment, attempt.mode, now)
+        if not isinstance(need, Need):
+            return Settlement(Reject(need, _REFUSED_BY_MODE.get(need, "").format(attempt.mode)))
+        return await self._tried(attempt, user, enrolment, need, loaded, now, trace)
+
+    async def _tried(  # noqa: PLR0917 - all that is known by now
+        self,
+        attempt: Attempt,
+        user: Identity,
+        enrolment: Enrolment,
+        need: Need,
+        loaded: Loaded,
+        now: float,
+        trace: Trace,
+    ) -> Settlement:
+        """Return what comes of what was typed."""
+        chosen = self._chosen(attempt, enrolment, need, loaded, now)
         if isinstance(chosen, Reject):
             return self._rejected(chosen, attempt, user.key)
-        candidate, match = chosen
-        password = credentials.decoded(candidate.password, attempt.split.password_charsets)
+        password = credentials.decoded(chosen.password, attempt.split.password_charsets)
         if not password:
             return self._rejected(_no_password(password), attempt, user.key)
         with trace.directory:
             verdict = await self._directory.verify(user, password, enrolment)
         if verdict is not PasswordVerdict.RIGHT:
-            return self._rejected(_REASON_OF_VERDICT[verdict], attempt, user.key)
+            return self._rejected(_reject_of_verdict(verdict, need), attempt, user.key)
         counted = Factor.CODE in self._counted_factors  # should the code turn out to be used
         wrong_value = self._digest("wrong", user.key, attempt.typed or b"")
-        return Settlement(Accept("totp"), match, counted=counted, wrong_value=wrong_value)
+        return Settlement(
+            Accept(chosen.method), chosen.match, counted=counted, wrong_value=wrong_value
+        )
 
     async def _enrolment(self, user: Identity, loaded: Loaded, trace: Trace) -> Enrolment:
         enrolment = loaded.enrolment
@@ -181,10 +196,10 @@ class Login:
             return replace(enrolment, known=True)  # to a directory, if not on record here
         return enrolment
 
-    def _split(
-        self, attempt: Attempt, enrolment: Enrolment, loaded: Loaded, now: float
-    ) -> tuple[Candidate, Match] | Reject:
-        """Return the reading of the field whose code is right and unused, or why there is none."""
+    def _chosen(
+        self, attempt: Attempt, enrolment: Enrolment, need: Need, loaded: Loaded, now: float
+    ) -> "_Chosen | Reject":
+        """Return the reading of the field to go by, or why there is none."""
         if attempt.method != "pap":
             return Reject(
                 Reason.UNSUPPORTED_METHOD, f"the NAS sends {attempt.method}: set it to PAP"
@@ -193,7 +208,15 @@ class Login:
             return Reject(Reason.NO_PASSWORD)
         if not attempt.typed:
             return Reject(Reason.EMPTY_PASSWORD)
-        readings = credentials.candidates(attempt.typed, enrolment.code_lengths, attempt.split)
+        if need is Need.PASSWORD:
+            return _Chosen(attempt.typed, "password")
+        return self._split(attempt.typed, attempt.split, enrolment, loaded, now)
+
+    def _split(
+        self, typed: bytes, policy: SplitPolicy, enrolment: Enrolment, loaded: Loaded, now: float
+    ) -> "_Chosen | Reject":
+        """Return the reading of the field whose code is right and unused, or why there is none."""
+        readings = credentials.candidates(typed, enrolment.code_lengths, policy)
         found = [
             (reading, match)
             for reading in readings
@@ -202,7 +225,8 @@ class Login:
         unused = [pair for pair in found if self._unused(pair[1], loaded)]
         if unused:
             # The newest step: consuming it also ends an older one that shows the same code.
-            return max(unused, key=lambda pair: pair[1].time_step)
+            reading, match = max(unused, key=lambda pair: pair[1].time_step)
+            return _Chosen(reading.password, "totp", match)
         if found:
             return self._used_code(found[0][1], loaded)
         return Reject(Reason.WRONG_CODE, _wrong_code_hint(readings, enrolment, now))
@@ -259,6 +283,32 @@ class Login:
         hasher = hashlib.blake2b(unambiguous, key=self._digest_key, digest_size=_DIGEST_OCTETS)
         return hasher.hexdigest()
 
+
+@dataclass(frozen=True, slots=True)
+class _Chosen:
+    """The password octets to verify, how the login will have been made, the step to consume."""
+
+    password: bytes = field(repr=False)
+    method: str
+    match: Match | None = None
+
+
+_REFUSED_BY_MODE = {
+    Reason.NOT_ENROLLED: 'this client has mfa = "{}"',
+    Reason.IN_ENROLLMENT: 'the enrolment period still runs, but this client has mfa = "{}"',
+    Reason.ENROLLMENT_EXPIRED: "the enrolment period is over: see radius-mfa user extend",
+    Reason.FACTOR_SUSPENDED: "an admin suspended the second factor",
+}
+"""Hints; what stands in braces is the client's mode."""
+
+
+def _reject_of_verdict(verdict: PasswordVerdict, need: Need) -> Reject:
+    if verdict is PasswordVerdict.WRONG and need is Need.PASSWORD:
+        return Reject(Reason.WRONG_PASSWORD, _WHOLE_FIELD)
+    return _REASON_OF_VERDICT[verdict]
+
+
+_WHOLE_FIELD = "no code is asked of this user here, so the whole field was taken as the password"
 
 _REASON_OF_VERDICT = {
     PasswordVerdict.WRONG: Reject(Reason.WRONG_PASSWORD),

@@ -1,12 +1,44 @@
-"""Who needs a second factor now, and who can't be let in whatever they type.
+"""Who needs a second factor now: the state of a user, and what a client's mode makes of it.
 
-The rule of the mode ``always``: no confirmed device, no login.
+Two tables and no branches to get wrong: ``state`` derives the seven states from stored facts,
+``ACCESS`` says for each of them and each mode what a login takes. docs/enrolment.md shows both.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import Enum, StrEnum, auto
 
 from radius_mfa.policy.decision import RejectReason
+from radius_mfa.policy.requirement import NOTHING_REQUIRED, Requirement
 from radius_mfa.policy.totp import Device
+
+
+class Mode(StrEnum):
+    """What a client asks of its users: ``mfa`` of a ``[[client]]``."""
+
+    ALWAYS = "always"
+    REQUIRED = "required"
+    ENROLLED = "enrolled"
+    OFF = "off"
+
+
+class State(StrEnum):
+    """Where a user is on the way to a second factor; derived, never stored."""
+
+    NOT_ENROLLED = "NOT_ENROLLED"
+    PRE_ENROLLMENT = "PRE_ENROLLMENT"
+    IN_ENROLLMENT = "IN_ENROLLMENT"
+    PENDING_ACTIVATION = "PENDING_ACTIVATION"
+    ENROLLMENT_EXPIRED = "ENROLLMENT_EXPIRED"
+    ENROLLED = "ENROLLED"
+    DISABLED = "DISABLED"
+
+
+class Need(Enum):
+    """What a login takes: a code beside the password, or the password alone."""
+
+    CODE = auto()
+    PASSWORD = auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +52,7 @@ class Enrolment:
     known: bool = False
     suspended: bool = False
     devices: tuple[Device, ...] = ()
+    requirement: Requirement = NOTHING_REQUIRED
 
     @property
     def code_lengths(self) -> frozenset[int]:
@@ -27,12 +60,65 @@ class Enrolment:
         return frozenset(device.digits for device in self.devices)
 
 
-def refusal(enrolment: Enrolment) -> RejectReason | None:
-    """Return why the user can't log in before anything they typed is looked at, or None."""
+def state(requirement: Requirement, now: float, *, confirmed: bool, pending: bool = False) -> State:
+    """Return the state of a user at *now* (Unix seconds).
+
+    *confirmed* and *pending* say whether they have a device whose first code came, and one that
+    still waits for it. What waits hides nothing but the three states before it.
+    """
+    if requirement.factor_suspended:
+        return State.DISABLED
+    if confirmed:
+        return State.ENROLLED
+    if pending:
+        return State.PENDING_ACTIVATION
+    if requirement.required_from is None or requirement.enrol_by is None:
+        return State.NOT_ENROLLED
+    if now < requirement.required_from:
+        return State.PRE_ENROLLMENT
+    return State.IN_ENROLLMENT if now < requirement.enrol_by else State.ENROLLMENT_EXPIRED
+
+
+def _row(*cells: Need | RejectReason) -> dict[Mode, Need | RejectReason]:
+    return dict(zip(Mode, cells, strict=True))
+
+
+_CODE, _PASSWORD = Need.CODE, Need.PASSWORD
+_NOT, _IN = RejectReason.NOT_ENROLLED, RejectReason.IN_ENROLLMENT
+_EXPIRED, _DISABLED = RejectReason.ENROLLMENT_EXPIRED, RejectReason.FACTOR_SUSPENDED
+
+ACCESS: Mapping[State, Mapping[Mode, Need | RejectReason]] = {
+    #                                always     required   enrolled   off
+    State.ENROLLED: _row(_CODE, _CODE, _CODE, _PASSWORD),
+    State.IN_ENROLLMENT: _row(_IN, _PASSWORD, _PASSWORD, _PASSWORD),
+    State.NOT_ENROLLED: _row(_NOT, _NOT, _PASSWORD, _PASSWORD),
+    State.PRE_ENROLLMENT: _row(_NOT, _NOT, _PASSWORD, _PASSWORD),
+    State.ENROLLMENT_EXPIRED: _row(_EXPIRED, _EXPIRED, _EXPIRED, _PASSWORD),
+    State.DISABLED: _row(_DISABLED, _DISABLED, _DISABLED, _PASSWORD),
+}
+"""By state and mode. PENDING_ACTIVATION has no row: it counts as if nothing had been set up.
+
+A requirement that begins later changes nothing before: PRE_ENROLLMENT is as NOT_ENROLLED.
+"""
+
+_EXEMPT = _row(_PASSWORD, _PASSWORD, _PASSWORD, _PASSWORD)
+
+_NEVER_EXEMPT = frozenset({State.ENROLLED, State.DISABLED})
+"""An exemption excuses from enrolling, never from a second factor that one has.
+
+Or else suspending somebody's second factor would open a door that was shut.
+"""
+
+
+def needed(enrolment: Enrolment, mode: Mode, now: float) -> Need | RejectReason:
+    """Return what a login takes at a client of *mode*, or why it is refused whatever is typed.
+
+    Unknown and suspended users are refused in every mode.
+    """
     if not enrolment.known:
         return RejectReason.UNKNOWN_USER
     if enrolment.suspended:
         return RejectReason.USER_SUSPENDED
-    if not enrolment.devices:
-        return RejectReason.NOT_ENROLLED
-    return None
+    found = state(enrolment.requirement, now, confirmed=bool(enrolment.devices))
+    exempt = enrolment.requirement.exempt(now) and found not in _NEVER_EXEMPT
+    return (_EXEMPT if exempt else ACCESS[found])[mode]

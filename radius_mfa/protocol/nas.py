@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from radius_mfa.errors import UnknownNas
+from radius_mfa.policy.access import Mode
 from radius_mfa.policy.credentials import SplitPolicy
 from radius_mfa.policy.identity import IpAddress, unmapped
 
@@ -25,6 +26,7 @@ class Nas:
     limit_proxy_state: bool = False
     status_server: bool = True
     split: SplitPolicy = SplitPolicy()
+    mfa: Mode = Mode.ALWAYS
     failover_grace_seconds: int = 0
     reject_on_backend_failure: bool = False
 

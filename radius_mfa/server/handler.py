@@ -200,6 +200,7 @@ def _attempt(packet: Packet, nas: Nas, request: AccessRequest, source: Source) -
         packet=f"{source[0]} {packet.identifier} ".encode() + packet.authenticator,
         method=request.method,
         split=nas.split,
+        mode=nas.mfa,
         calling_station_id=request.calling_station_id,
         session_id=request.acct_session_id,
         failover_grace_seconds=nas.failover_grace_seconds,

@@ -53,9 +53,9 @@ class Loaded:
 class Settlement:
     """What the login has come to, to be made final atomically.
 
-    *match* is the time step to consume and stands with an Accept alone. *counted* says whether
-    a reject, also one that the settlement itself finds, counts as a failure; *wrong_value* is
-    the keyed digest of the value that was typed.
+    *match* is the time step to consume and stands with an Accept by code alone. *counted* says
+    whether a reject, also one that the settlement itself finds, counts as a failure;
+    *wrong_value* is the keyed digest of the value that was typed.
     """
 
     decision: Decision

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from radius_mfa.errors import BackendUnavailable
 from radius_mfa.policy.access import Enrolment
-from radius_mfa.policy.decision import FACTOR_AT_FAULT, Decision, Reject, RejectReason
+from radius_mfa.policy.decision import FACTOR_AT_FAULT, Accept, Decision, Reject, RejectReason
 from radius_mfa.policy.identity import canonical_user
 from radius_mfa.policy.lockout import (
     MAX_CONSECUTIVE_FAILURES,
@@ -119,13 +119,14 @@ class MemoryAttempts:
         if locked_until:
             return Reject(RejectReason.ACCOUNT_LOCKED), locked_until
         decision, match = settlement.decision, settlement.match
-        if match is not None:
-            if match.time_step > user.steps.get(match.device.device_id, -1):
-                user.steps[match.device.device_id] = match.time_step
-                user.tally, user.consecutive = Tally(), 0
-                user.sources.pop(source, None)
-                return decision, 0
+        if match is not None and match.time_step <= user.steps.get(match.device.device_id, -1):
             decision = Reject(RejectReason.CODE_REPLAYED)
+        if isinstance(decision, Accept):
+            if match is not None:
+                user.steps[match.device.device_id] = match.time_step
+            user.tally, user.consecutive = Tally(), 0
+            user.sources.pop(source, None)
+            return decision, 0
         wrong_factor = isinstance(decision, Reject) and decision.reason in FACTOR_AT_FAULT
         if not wrong_factor or user.wrong_values.get(settlement.wrong_value, 0) > now:
             return decision, 0

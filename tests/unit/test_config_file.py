@@ -19,6 +19,7 @@ from radius_mfa.config_file import (
     load,
 )
 from radius_mfa.errors import ConfigurationError
+from radius_mfa.policy.access import Mode
 
 GOOD_SECRET = "0123456789abcdef"
 CLIENT = f'[[client]]\nname = "a"\naddress = "192.0.2.1"\nsecret = "{GOOD_SECRET}"\n'
@@ -321,6 +322,42 @@ def test_an_ipv4_network_in_ipv6_form_is_the_ipv4_network(path: Path) -> None:
     """T05: packets from IPv4-mapped peers are looked up as IPv4."""
     text = CLIENT.replace("192.0.2.1", "::ffff:10.0.0.0/104")
     assert loaded(path, text).settings.client[0].address == ["10.0.0.0/8"]
+
+
+OFF = CLIENT + 'mfa = "off"\n'
+
+
+@pytest.mark.parametrize(
+    ("address", "wide"),
+    [
+        ('"192.0.2.1"', ""),
+        ('"192.0.2.0/24"', ""),
+        ('"10.0.0.0/23"', "10.0.0.0/23"),
+        ('["192.0.2.1", "10.0.0.0/8"]', "10.0.0.0/8"),
+        ('"::ffff:10.0.0.0/104"', "10.0.0.0/8"),
+        ('"2001:db8::/64"', ""),
+        ('"2001:db8::/63"', "2001:db8::/63"),
+        ('"::/0"', "::/0"),
+    ],
+)
+def test_a_wide_network_is_not_let_in_with_the_password_alone(
+    path: Path, address: str, wide: str
+) -> None:
+    """Unless whoever wrote it says that they know; a stronger mode needs no such word."""
+    text = OFF.replace('"192.0.2.1"', address)
+    if wide:
+        [fault] = faults(path, text)
+        assert f'client[1].mfa: "off" would let all of {wide} in' in fault
+        assert "accept_risk = true" in fault
+        assert faults(path, text + "accept_risk = false\n") == [fault]
+    assert loaded(path, text + "accept_risk = true\n").settings.client[0].mfa is Mode.OFF
+    for mode in ("always", "required", "enrolled"):
+        assert loaded(path, text.replace('"off"', f'"{mode}"')).settings.client[0].mfa == mode
+
+
+def test_an_unknown_mode_is_a_fault(path: Path) -> None:
+    [fault] = faults(path, OFF.replace("off", "never"))
+    assert 'mfa: must be one of "always", "required", "enrolled" or "off"' in fault
 
 
 # Secrets in files

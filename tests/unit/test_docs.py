@@ -16,6 +16,7 @@ import radius_mfa
 from radius_mfa.cli import app
 from radius_mfa.config import EXAMPLE_SECRET, Settings
 from radius_mfa.errors import Discard
+from radius_mfa.policy.access import ACCESS, Mode, Need, State
 from radius_mfa.policy.decision import FACTOR_AT_FAULT, RejectReason
 from radius_mfa.server.metrics import Metrics
 from radius_mfa.server.outages import CURES
@@ -80,6 +81,23 @@ def test_every_reject_reason_says_what_it_means_and_what_to_do() -> None:
         assert counts == (str(factor) if factor else "no")
         assert len(meaning) > 20
         assert len(cure) > 10
+
+
+def test_the_table_of_modes_is_the_one_in_force() -> None:
+    """Each cell of docs/enrolment.md, against the table that logins are judged by."""
+    text = text_of("docs/enrolment.md")
+    told = table(section(text, "What a client asks"))
+    words = {Need.CODE: "code", Need.PASSWORD: "password alone"}
+    assert told == {
+        state: [
+            words[cell] if isinstance(cell, Need) else f"`{cell}`"
+            for cell in ACCESS[state].values()
+        ]
+        for state in ACCESS
+    }
+    heading = " | ".join(f"`{mode}`" for mode in Mode)
+    assert f"| User | {heading} |" in text
+    assert set(table(section(text, "States of a user"))) == set(State)
 
 
 def every_discard(kind: type[Discard] = Discard) -> Iterator[type[Discard]]:

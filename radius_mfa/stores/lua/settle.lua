@@ -3,8 +3,8 @@
 --
 -- KEYS: 1 epoch, 2 generation, 3 tally of the user, 4 tallies by source, 5 used time steps,
 --       6 mark of the wrong value, 7... verdicts
--- ARGV: 1 now, 2 epoch seen, 3 generation seen, 4 source, 5 device id ('' for a reject),
---       6 time step, 7 verdict, 8 verdict if the step is used, 9 verdict if locked,
+-- ARGV: 1 now, 2 epoch seen, 3 generation seen, 4 source, 5 device id ('' where no step is
+--       consumed), 6 time step, 7 verdict, 8 verdict if the step is used, 9 verdict if locked,
 --       10 a factor was wrong (0 or 1), 11 which counts towards the limits (0 or 1),
 --       12 same-value window, 13 limit by source, 14 limit by user, 15 failure window, 16 lock,
 --       17 longest lock, 18 most consecutive failures, 19... lifetimes of the verdicts
@@ -99,16 +99,22 @@ if lock_of(user, here) ~= 0 then
   return settled(ARGV[9], lock_of(user, here))
 end
 
+local function accepted(verdict)
+  redis.call('DEL', KEYS[3])
+  redis.call('HDEL', KEYS[4], source)
+  return settled(verdict, 0)
+end
+
 local verdict = ARGV[7]
 if ARGV[5] ~= '' then
   local last = tonumber(redis.call('HGET', KEYS[5], ARGV[5]) or '-1')
   if tonumber(ARGV[6]) > last then
     redis.call('HSET', KEYS[5], ARGV[5], ARGV[6])
-    redis.call('DEL', KEYS[3])
-    redis.call('HDEL', KEYS[4], source)
-    return settled(verdict, 0)
+    return accepted(verdict)
   end
   verdict = ARGV[8]
+elseif string.sub(verdict, 1, 7) == 'accept:' then  -- the password alone, or a recovery code
+  return accepted(verdict)
 end
 
 if ARGV[10] == '0' then

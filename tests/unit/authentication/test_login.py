@@ -8,10 +8,11 @@ import pytest
 
 from radius_mfa.authentication.login import Attempt, Login, Outcome, Trace, lock_hint
 from radius_mfa.errors import BackendUnavailable
-from radius_mfa.policy.access import Enrolment
+from radius_mfa.policy.access import Enrolment, Mode
 from radius_mfa.policy.credentials import CodePosition, SplitPolicy
 from radius_mfa.policy.decision import Accept, Factor, Reject, RejectReason
 from radius_mfa.policy.lockout import UNTIL_UNLOCKED, LockoutPolicy
+from radius_mfa.policy.requirement import NOTHING_REQUIRED, Requirement
 from radius_mfa.policy.totp import Device, Window
 from radius_mfa.stores.interfaces import Identity, Loaded, PasswordVerdict, Settled
 from radius_mfa.stores.memory import MemoryAttempts, MemoryDirectory, MemoryEnrolments
@@ -43,12 +44,19 @@ class World:
     lockout: LockoutPolicy = LockoutPolicy()
     counted: frozenset[Factor] = frozenset(Factor)
     window: Window = Window()
+    requirement: Requirement = NOTHING_REQUIRED
     packets: int = 0
     outcomes: list[Outcome] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.attempts: Any = MemoryAttempts(self.lockout)
-        known = Enrolment(1, known=True, suspended=self.suspended, devices=self.devices)
+        known = Enrolment(
+            1,
+            known=True,
+            suspended=self.suspended,
+            devices=self.devices,
+            requirement=self.requirement,
+        )
         self.enrolments = MemoryEnrolments({"alice": known})
         self.directory: Any = MemoryDirectory({"alice": PASSWORD}, ("corp.example", "corp"))
         self.trace = Trace()
@@ -375,6 +383,100 @@ async def test_the_client_says_how_users_type() -> None:
     world.directory = MemoryDirectory({"alice": "grün"})
     typed = b"%b,%b" % (code().encode(), "grün".encode("latin-1"))
     assert await world.login(typed, split=split) == ACCEPT
+
+
+# Modes: the table itself is tested in tests/unit/policy/test_access.py
+
+ALONE = Accept("password")
+RUNNING = Requirement(NOW - 1, NOW + 1)
+
+
+def newcomer(**facts: Any) -> World:
+    return World(devices=(), requirement=RUNNING, **facts)
+
+
+async def test_the_password_alone_is_the_whole_field() -> None:
+    """A password that ends in digits is not cut, and no code is consumed."""
+    world = World(devices=(), requirement=Requirement(exempt_until=NOW + 1))
+    world.directory = MemoryDirectory({"alice": "horse 123456"})
+    assert await world.login("horse 123456") == ALONE
+    assert await world.login("horse ") is RejectReason.WRONG_PASSWORD
+    assert "whole field was taken as the password" in world.hint
+
+
+async def test_off_asks_an_enrolled_user_for_no_code_and_consumes_none() -> None:
+    world = World()
+    assert await world.login(PASSWORD, mode=Mode.OFF) == ALONE
+    assert await world.login(PASSWORD + code(), mode=Mode.OFF) is RejectReason.WRONG_PASSWORD
+    assert await world.login(PASSWORD + code()) == ACCEPT, "the code is as good as new"
+
+
+@pytest.mark.parametrize("mode", [Mode.ALWAYS, Mode.REQUIRED, Mode.ENROLLED])
+@pytest.mark.parametrize("requirement", [RUNNING, Requirement(exempt_until=NOW + 1)])
+async def test_the_password_alone_never_lets_an_enrolled_user_in(
+    mode: Mode, requirement: Requirement
+) -> None:
+    world = World(requirement=requirement)
+    assert await world.login(PASSWORD, mode=mode) is RejectReason.WRONG_CODE
+    assert world.directory.asked == []
+    assert await world.login(PASSWORD + code(), mode=mode) == ACCEPT
+
+
+async def test_a_mode_that_refuses_asks_no_directory_and_says_its_name() -> None:
+    world = newcomer()
+    assert await world.login(PASSWORD) is RejectReason.IN_ENROLLMENT
+    assert 'mfa = "always"' in world.hint
+    assert world.directory.asked == []
+    assert await world.login(PASSWORD, mode=Mode.REQUIRED) == ALONE
+
+
+async def test_the_period_ends_without_anybody_touching_the_record() -> None:
+    """The enrolment is cached by then: what it comes to depends on the time of each login."""
+    world = newcomer()
+    assert await world.login(PASSWORD, mode=Mode.REQUIRED) == ALONE
+    expired = RejectReason.ENROLLMENT_EXPIRED
+    assert await world.login(PASSWORD, mode=Mode.REQUIRED, now=NOW + 1) is expired
+    assert "radius-mfa user extend" in world.hint
+    assert world.enrolments.fetches == 1
+
+
+async def test_wrong_passwords_alone_lock_and_a_right_one_starts_again() -> None:
+    """O11, O12: as with a code."""
+    world = newcomer(lockout=LockoutPolicy(failures_by_source=2))
+    here: dict[str, Any] = {"mode": Mode.REQUIRED}
+    assert await world.login("wrong", **here) is RejectReason.WRONG_PASSWORD
+    assert await world.login(PASSWORD, **here) == ALONE
+    assert await world.login("wrong too", **here) is RejectReason.WRONG_PASSWORD
+    assert await world.login("wrong three", **here) is RejectReason.WRONG_PASSWORD
+    assert await world.login(PASSWORD, **here) is RejectReason.ACCOUNT_LOCKED
+
+
+@pytest.mark.parametrize("mode", Mode)
+async def test_a_lock_a_suspension_and_an_unknown_name_hold_in_every_mode(mode: Mode) -> None:
+    world = World(lockout=LockoutPolicy(failures_by_source=1))
+    await world.login("x" + wrong())
+    assert await world.login(PASSWORD, mode=mode) is RejectReason.ACCOUNT_LOCKED
+    assert await world.login(PASSWORD, "mallory", mode=mode) is RejectReason.UNKNOWN_USER
+    gone = World(suspended=True)
+    assert await gone.login(PASSWORD, mode=mode) is RejectReason.USER_SUSPENDED
+
+
+@pytest.mark.parametrize(
+    ("typed", "method", "reason"),
+    [
+        ("", "pap", RejectReason.EMPTY_PASSWORD),
+        (None, "pap", RejectReason.NO_PASSWORD),
+        (b"\xff", "pap", RejectReason.UNDECODABLE_PASSWORD),
+        (PASSWORD, "chap", RejectReason.UNSUPPORTED_METHOD),
+    ],
+)
+async def test_the_password_alone_is_no_laxer_with_the_field(
+    typed: str | bytes | None, method: str, reason: RejectReason
+) -> None:
+    """O03: above all no empty password, which a directory may take for an anonymous bind."""
+    world = World()
+    assert await world.login(typed, method=method, mode=Mode.OFF) is reason
+    assert world.directory.asked == []
 
 
 @pytest.mark.parametrize("backend", ["attempts", "enrolments", "directory"])

@@ -18,6 +18,9 @@ COUNTED_AGAINST = {
     RejectReason.CODE_REPLAYED: CODE,
     RejectReason.DIRECTORY_LOCKED: None,
     RejectReason.EMPTY_PASSWORD: PASSWORD,
+    RejectReason.ENROLLMENT_EXPIRED: None,  # nothing typed was looked at, in this and the next two
+    RejectReason.FACTOR_SUSPENDED: None,
+    RejectReason.IN_ENROLLMENT: None,
     RejectReason.INVALID_USER_NAME: None,  # or the empty name counts failures for everyone
     RejectReason.LOGON_RESTRICTED: None,
     RejectReason.NOT_ENROLLED: None,
