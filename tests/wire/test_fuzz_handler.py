@@ -2,9 +2,11 @@
 
 import asyncio
 import base64
+import contextlib
 import ipaddress
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -149,14 +151,26 @@ def test_the_right_login_would_be_accepted() -> None:
     assert verified(octets, request, SECRET).code == ACCESS_ACCEPT
 
 
+@contextlib.contextmanager
+def untraced() -> Iterator[None]:
+    """Keep what measures coverage off the clock for as long as the block lasts."""
+    tracer = sys.gettrace()
+    sys.settrace(None)
+    try:
+        yield
+    finally:
+        sys.settrace(tracer)
+
+
 def test_a_packet_of_2038_attributes_costs_at_most_100_microseconds() -> None:
     """P13: the most that fit into 4096 octets; the best of many, so that noise has no say."""
     datagram = encode(1, 7, bytes(16), [(26, b"")] * 2038)
     assert len(datagram) == 4096
     server, costs = handler(), []
-    for _ in range(300):
-        began = time.thread_time_ns()
-        with pytest.raises(MalformedPacket):
-            server.answer(datagram, STRICT, LOCAL, NOW).send(None)
-        costs.append((time.thread_time_ns() - began) / 1000)
+    with untraced():
+        for _ in range(300):
+            began = time.thread_time_ns()
+            with pytest.raises(MalformedPacket):
+                server.answer(datagram, STRICT, LOCAL, NOW).send(None)
+            costs.append((time.thread_time_ns() - began) / 1000)
     assert min(costs) <= 100, f"{min(costs):.0f} us"
