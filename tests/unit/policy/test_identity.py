@@ -10,6 +10,7 @@ from radius_mfa.policy.identity import (
     InvalidUserNameError,
     canonical_user,
     normalised_station,
+    realm_split,
 )
 
 REALMS = {"corp", "corp.example"}
@@ -105,6 +106,21 @@ def test_a_realm_goes_only_where_it_is_the_directorys_own(
 ) -> None:
     """A07: two people of two realms never become one."""
     assert canonical_user(user_name, realms) == key
+
+
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        ("alice", ("alice", "")),
+        ("corp\\alice", ("alice", "corp")),
+        ("alice@corp.example", ("alice", "corp.example")),
+        ("alice@home@corp.example", ("alice@home", "corp.example")),
+        ("corp\\alice@home", ("alice@home", "corp")),
+    ],
+)
+def test_a_name_is_split_into_name_and_realm(name: str, parts: tuple[str, str]) -> None:
+    """The realm decides which directory is asked: a domain in front goes before one behind."""
+    assert realm_split(name) == parts
 
 
 @settings(deadline=None)

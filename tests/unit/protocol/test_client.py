@@ -124,6 +124,12 @@ def test_a_request_keeps_its_octets_and_no_two_are_alike() -> None:
     assert len(authenticators) == 50
 
 
+def test_an_unsigned_request_holds_no_message_authenticator() -> None:
+    """So that what a client must refuse can be tried on it."""
+    request = ClientRequest(SECRET, signed=False, user_password=b"typed")
+    assert Attribute.MESSAGE_AUTHENTICATOR not in parsed(request.octets).firsts
+
+
 def test_a_status_server_is_signed_and_empty() -> None:
     """S01, S02."""
     request = ClientRequest(SECRET, Code.STATUS_SERVER)
@@ -143,6 +149,7 @@ def test_what_the_server_signs_is_believed(code: Code) -> None:
     assert reply.code is code
     assert reply.attributes == (("Reply-Message", ("hello",)),)
     assert request.reply(octets + bytes(10)) == reply, "padding is no matter"
+    assert (reply.values("Reply-Message"), reply.values("Class")) == (("hello",), ())
 
 
 def test_attributes_are_shown_by_name_in_the_order_sent() -> None:
