@@ -4,9 +4,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 from tests.support.redis import RealRedis
 from tests.support.server import Site
+
+
+@pytest.fixture(autouse=True)
+def _log_at_its_defaults() -> Iterator[None]:
+    """Undo what a command that ran in this process made of the log."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture
