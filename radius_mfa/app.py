@@ -19,6 +19,7 @@ import structlog
 from prometheus_client import start_http_server
 
 from radius_mfa import __version__, tasks
+from radius_mfa.authentication.enrolment import EnrolmentService
 from radius_mfa.authentication.login import Login
 from radius_mfa.config import EMBEDDED, ClientSettings, Settings, split_endpoint
 from radius_mfa.errors import BackendError, BackendUnavailable, ConfigurationError
@@ -81,6 +82,7 @@ class Stores:
     digest_key: bytes = field(repr=False)
     nodes: Nodes
     key_rotation: KeyRotation
+    service: EnrolmentService
 
 
 @asynccontextmanager
@@ -153,6 +155,7 @@ async def open_stores(settings: Settings, *, private_redis: bool = False) -> Asy
             digest_key,
             nodes,
             key_rotation,
+            EnrolmentService(enrolments, attempts),
         )
 
 

@@ -13,6 +13,7 @@ import typer
 
 from radius_mfa import __version__
 from radius_mfa.cli import (
+    audit,
     client,
     config,
     demo,
@@ -50,6 +51,7 @@ app.add_typer(client.app, name="client")
 app.add_typer(key.app, name="key")
 app.add_typer(directory.app, name="directory")
 app.add_typer(config.app, name="config")
+app.add_typer(audit.app, name="audit")
 app.command("test")(test.test_login)
 app.command()(status.status)
 app.command()(transfer.export)

@@ -6,6 +6,7 @@ import json
 import os
 import pwd
 import shlex
+import socket
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
@@ -23,8 +24,10 @@ from radius_mfa.config import Settings
 from radius_mfa.config_file import Configuration, load
 from radius_mfa.errors import BackendError, BackendUnavailable, ConfigurationError, Refused
 from radius_mfa.policy.identity import InvalidUserNameError, canonical_user
+from radius_mfa.stores.audit import Actor, acting_as
 from radius_mfa.stores.enrolments import NotOnRecord
 from radius_mfa.stores.interfaces import KEY_PREFIX, Identity, PasswordVerdict
+from radius_mfa.stores.records import NAME_CHARACTERS
 
 T = TypeVar("T")
 
@@ -58,6 +61,9 @@ PasswordFileOption = Annotated[
 UserArgument = Annotated[
     str, typer.Argument(metavar="USER", help="Name of the user, in any of its forms.")
 ]
+UsersArgument = Annotated[
+    list[str], typer.Argument(metavar="USER...", help="Names of users, in any of their forms.")
+]
 
 
 def say_error(message: str, cure: str = "") -> None:
@@ -82,6 +88,7 @@ def with_stores(ctx: typer.Context, work: Callable[[Stores], Awaitable[T]]) -> T
     """Run *work* over the open backends; a backend that is down ends in exit code 4."""
     in_force = settings(ctx)
     quiet_log()
+    actor = operator()
     act_as_owner(in_force.data_folder)
 
     async def run() -> T:
@@ -89,7 +96,21 @@ def with_stores(ctx: typer.Context, work: Callable[[Stores], Awaitable[T]]) -> T
             async with open_stores(in_force, private_redis=True) as stores:
                 return await work(stores)
 
-    return asyncio.run(run())
+    with acting_as(actor):
+        return asyncio.run(run())
+
+
+def operator() -> Actor:
+    """Return who runs this command, for the audit trail: through sudo, who called it."""
+    try:
+        login = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # a container's user without a name
+        login = str(os.getuid())
+    origin = f"command line on {socket.gethostname()}"
+    caller = os.environ.get("SUDO_USER", "")
+    if caller and caller != login and caller.isprintable():
+        return Actor(caller[:NAME_CHARACTERS], f"{origin}, as {login}")
+    return Actor(login, origin)
 
 
 def quiet_log() -> None:
@@ -130,16 +151,32 @@ def canonical(ctx: typer.Context, user: str) -> str:
 def with_user(ctx: typer.Context, user: str, work: Callable[[Stores, Identity], Awaitable[T]]) -> T:
     """Run *work* over the open backends and the user whom *user* stands for."""
 
+    async def run(stores: Stores, found: list[Identity]) -> T:
+        return await work(stores, found[0])
+
+    return with_users(ctx, [user], run)
+
+
+def with_users(
+    ctx: typer.Context,
+    users: Sequence[str],
+    work: Callable[[Stores, list[Identity]], Awaitable[T]],
+) -> T:
+    """Run *work* over the open backends and whom *users* stand for, each of them once."""
+
     async def run(stores: Stores) -> T:
-        found = await identified(stores, user)
+        found = {one.key: one for one in [await identified(stores, user) for user in users]}
         try:
-            return await work(stores, found)
-        except NotOnRecord:
-            if found.key == found.name:
+            return await work(stores, list(found.values()))
+        except NotOnRecord as error:
+            missing = found.get(error.user)
+            if missing is None or missing.key == missing.name:
                 raise
+            name = shlex.quote(missing.name)
             raise Refused(
-                f"{found.name} of {found.directory} is not on record here",
-                f"a device puts them there: radius-mfa device add {shlex.quote(found.name)}",
+                f"{missing.name} of {missing.directory} is not on record here",
+                f"a device puts them there, or a requirement: radius-mfa device add {name}, "
+                f"radius-mfa user require {name}",
             ) from None
 
     return with_stores(ctx, run)

@@ -3,6 +3,8 @@
 import shlex
 from dataclasses import asdict
 from datetime import UTC, datetime
+from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from time import time
 from typing import Annotated, Any
@@ -10,10 +12,13 @@ from typing import Annotated, Any
 import typer
 
 from radius_mfa.app import Stores
+from radius_mfa.authentication.enrolment import requirement_words, totp_words
+from radius_mfa.cli import requirement
 from radius_mfa.cli.common import (
     JsonOption,
     PasswordFileOption,
     UserArgument,
+    UsersArgument,
     asks_on_terminal,
     canonical,
     output,
@@ -24,14 +29,51 @@ from radius_mfa.cli.common import (
     shown,
     with_stores,
     with_user,
+    with_users,
 )
 from radius_mfa.errors import Refused
+from radius_mfa.policy.access import State, state
 from radius_mfa.policy.lockout import UNTIL_UNLOCKED
 from radius_mfa.stores.attempts import Locks
 from radius_mfa.stores.enrolments import UserOnRecord
 from radius_mfa.stores.interfaces import Identity
 
-app = typer.Typer(help="Users: add, list, unlock, suspend, delete.", no_args_is_help=True)
+app = typer.Typer(
+    help="Users: add, list, require a second factor, unlock, suspend, delete.",
+    no_args_is_help=True,
+)
+
+FactorOption = Annotated[
+    bool, typer.Option("--factor", help="The second factor alone: logins that need it.")
+]
+
+
+class Totp(StrEnum):
+    """The column MFA: TOTP, as a filter."""
+
+    ENROLLED = "enrolled"
+    NOT_ENROLLED = "not-enrolled"
+    IN_ENROLMENT = "in-enrolment"
+    PENDING = "pending"
+    EXPIRED = "expired"
+    DISABLED = "disabled"
+
+
+class Asked(StrEnum):
+    """The column MFA: User Requirement, as a filter."""
+
+    REQUIRED = "required"
+    NOT_REQUIRED = "not-required"
+    EXEMPT = "exempt"
+
+
+class Standing(StrEnum):
+    """The state of the user, as a filter."""
+
+    ACTIVE = "active"
+    LOCKED = "locked"
+    PARTLY_LOCKED = "partly-locked"
+    SUSPENDED = "suspended"
 
 
 @app.command()
@@ -59,26 +101,57 @@ def passwd(
 
 
 @app.command("list")
-def list_users(ctx: typer.Context, as_json: JsonOption = False) -> None:
-    """List users, their devices and their state."""
+def list_users(
+    ctx: typer.Context,
+    totp: Annotated[Totp | None, typer.Option(help="Only those whose MFA: TOTP is this.")] = None,
+    asked: Annotated[
+        Asked | None,
+        typer.Option("--requirement", help="Only those whose MFA: User Requirement is this."),
+    ] = None,
+    standing: Annotated[
+        Standing | None, typer.Option("--state", help="Only those in this state.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List users, their state, their second factor, and what is required of them."""
 
     async def work(stores: Stores) -> list[dict[str, Any]]:
         users = await stores.enrolments.users()
         return [_summary(one, await stores.attempts.locks(one.key)) for one in users]
 
-    users = with_stores(ctx, work)
+    users = [
+        user
+        for user in with_stores(ctx, work)
+        if (totp is None or _TOTP_OF_STATE[user["mfa"]["state"]] is totp)
+        and (asked is None or user["mfa"]["asked"] is asked)
+        and (standing is None or user["state"] == standing.replace("-", " "))
+    ]
     if as_json:
         print_json(users)
         return
     rows = [
-        (user["name"], _state_line(user), _devices(user), user["created_at"], user["directory"])
+        (
+            user["name"],
+            _state_line(user),
+            user["mfa"]["totp"],
+            user["mfa"]["requirement"],
+            _devices(user),
+            user["created_at"],
+            user["directory"],
+        )
         for user in users
     ]
-    print_table(
-        ("USER", "STATE", "DEVICES", "CREATED", "DIRECTORY"),
-        rows,
-        "No users yet: radius-mfa user add NAME",
+    columns = (
+        "USER",
+        "STATE",
+        "MFA: TOTP",
+        "MFA: User Requirement",
+        "DEVICES",
+        "CREATED",
+        "DIRECTORY",
     )
+    filtered = totp or asked or standing
+    print_table(columns, rows, "None." if filtered else "No users yet: radius-mfa user add NAME")
 
 
 @app.command()
@@ -93,6 +166,7 @@ def show(ctx: typer.Context, user: UserArgument, as_json: JsonOption = False) ->
     if as_json:
         print_json(summary)
         return
+    mfa = summary["mfa"]
     fields: list[tuple[str, object]] = [
         ("user", summary["name"]),
         ("directory", summary["directory"]),
@@ -101,36 +175,60 @@ def show(ctx: typer.Context, user: UserArgument, as_json: JsonOption = False) ->
         ("created", summary["created_at"]),
         ("password changed", summary["password_changed_at"]),
         ("failures in a row", summary["consecutive_failures"]),
+        ("MFA: TOTP", mfa["totp"]),
+        ("MFA: User Requirement", mfa["requirement"]),
+        ("enrol by", mfa["enrol_by"]),
+        ("recovery codes left", summary["recovery_codes"]),
     ]
+    fields += [("exempt because", mfa["exempt_reason"])] * (mfa["asked"] is Asked.EXEMPT)
     fields += [("device", _device_line(device)) for device in summary["devices"]]
     fields += [("failing from", _source_line(source)) for source in summary["sources"]]
     print_fields(fields)
 
 
 @app.command()
-def suspend(ctx: typer.Context, user: UserArgument) -> None:
-    """Refuse every login of a user from now on."""
-    name = with_user(ctx, user, _suspended)
+def suspend(ctx: typer.Context, user: UserArgument, factor: FactorOption = False) -> None:
+    """Refuse every login of a user from now on, or every one that needs the second factor."""
+    name = with_user(ctx, user, partial(_set_suspended, factor=factor, suspended=True))
+    if factor:
+        undo = f"radius-mfa user resume {shlex.quote(name)} --factor"
+        output.print(f"The second factor of {name} is suspended. To undo: {undo}")
+        return
     output.print(f"{name} is suspended. To undo: radius-mfa user resume {shlex.quote(name)}")
 
 
 @app.command()
-def resume(ctx: typer.Context, user: UserArgument) -> None:
-    """Let a suspended user log in again."""
-    name = with_user(ctx, user, _resumed)
+def resume(ctx: typer.Context, user: UserArgument, factor: FactorOption = False) -> None:
+    """Let a suspended user log in again, or use the second factor again."""
+    name = with_user(ctx, user, partial(_set_suspended, factor=factor, suspended=False))
+    if factor:
+        output.print(f"The second factor of {name} works again.")
+        return
     output.print(f"{name} may log in again.")
 
 
 @app.command()
-def unlock(ctx: typer.Context, user: UserArgument) -> None:
-    """End every lock of a user and forget the failures."""
+def unlock(ctx: typer.Context, users: UsersArgument) -> None:
+    """End every lock of users and forget the failures."""
 
-    async def work(stores: Stores, found: Identity) -> str:
-        record = await stores.enrolments.user(found.key)
-        await stores.attempts.unlock(found.key)
-        return record.name
+    async def work(stores: Stores, found: list[Identity]) -> list[str]:
+        records = [await stores.enrolments.user(one.key) for one in found]
+        for record in records:
+            await stores.service.unlock(record.key)
+        return [record.name for record in records]
 
-    output.print(f"{with_user(ctx, user, work)} is unlocked.")
+    for name in with_users(ctx, users, work):
+        output.print(f"{name} is unlocked.")
+
+
+for _command in (
+    requirement.require,
+    requirement.withdraw,
+    requirement.extend,
+    requirement.exempt,
+    requirement.reset,
+):
+    app.command()(_command)
 
 
 @app.command()
@@ -152,17 +250,12 @@ def delete(
     output.print(f"{record.name} is deleted.")
 
 
-async def _suspended(stores: Stores, user: Identity) -> str:
-    return await _set_suspended(stores, user, suspended=True)
-
-
-async def _resumed(stores: Stores, user: Identity) -> str:
-    return await _set_suspended(stores, user, suspended=False)
-
-
-async def _set_suspended(stores: Stores, user: Identity, *, suspended: bool) -> str:
+async def _set_suspended(stores: Stores, user: Identity, *, factor: bool, suspended: bool) -> str:
     record = await stores.enrolments.user(user.key)
-    await stores.enrolments.suspend(user.key, suspended=suspended)
+    if factor:
+        await stores.service.suspend_factor([user.key], suspended=suspended)
+    else:
+        await stores.enrolments.suspend(user.key, suspended=suspended)
     return record.name
 
 
@@ -198,12 +291,49 @@ def _summary(user: UserOnRecord, locks: Locks) -> dict[str, Any]:
     everywhere = _moment(locks.user.lock_end(now))
     somewhere = any(source["locked_until"] for source in sources)
     return {
-        **asdict(user),
+        **_record(user),
+        "mfa": _mfa(user, time()),
         "state": _state(user, everywhere=everywhere is not None, somewhere=somewhere),
         "locked_until": everywhere,
         "consecutive_failures": locks.consecutive,
         "sources": sources,
     }
+
+
+def _record(user: UserOnRecord) -> dict[str, Any]:
+    fields = asdict(user)
+    del fields["requirement"]  # told as "mfa"
+    return fields
+
+
+def _mfa(user: UserOnRecord, now: float) -> dict[str, Any]:
+    asked, facts = user.requirement, {"confirmed": user.confirmed, "pending": user.pending}
+    required = Asked.NOT_REQUIRED if asked.enrol_by is None else Asked.REQUIRED
+    return {
+        "state": state(asked, now, **facts),
+        "totp": totp_words(asked, now, **facts),
+        "requirement": requirement_words(asked, now),
+        "asked": Asked.EXEMPT if asked.exempt(now) else required,
+        "required_from": _at(asked.required_from),
+        "enrol_by": _at(asked.enrol_by),
+        "exempt_until": _at(asked.exempt_until),
+        "exempt_reason": asked.exempt_reason,
+    }
+
+
+_TOTP_OF_STATE = {
+    State.NOT_ENROLLED: Totp.NOT_ENROLLED,
+    State.PRE_ENROLLMENT: Totp.NOT_ENROLLED,
+    State.IN_ENROLLMENT: Totp.IN_ENROLMENT,
+    State.PENDING_ACTIVATION: Totp.PENDING,
+    State.ENROLLMENT_EXPIRED: Totp.EXPIRED,
+    State.ENROLLED: Totp.ENROLLED,
+    State.DISABLED: Totp.DISABLED,
+}
+
+
+def _at(seconds: float | None) -> datetime | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
 
 
 def _devices(user: dict[str, Any]) -> str:

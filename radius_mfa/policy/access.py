@@ -46,12 +46,14 @@ class Enrolment:
     """What is known of a user's second factor; *version* grows with every change.
 
     *devices* are confirmed ones only: a half-finished enrolment changes nothing (rule 11).
+    *recovery_codes* is how many were left when this was read; some may be used by now.
     """
 
     version: int = 0
     known: bool = False
     suspended: bool = False
     devices: tuple[Device, ...] = ()
+    recovery_codes: int = 0
     requirement: Requirement = NOTHING_REQUIRED
 
     @property

@@ -9,7 +9,7 @@ import uuid
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from time import monotonic
@@ -22,7 +22,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from radius_mfa.errors import BackendUnavailable, Refused
 from radius_mfa.policy.new_device import unfit
 from radius_mfa.policy.totp import Algorithm
-from radius_mfa.stores import keys
+from radius_mfa.stores import audit, keys
+from radius_mfa.stores.audit import Act
 from radius_mfa.stores.enrolments import NewDevice, seed_owner
 from radius_mfa.stores.keyring import KeyRing, WrongKeyError
 from radius_mfa.stores.records import Database, DeviceRecord, LocalUser, MfaUser, utc_now
@@ -164,6 +165,7 @@ class Bulk:
                     await keys.hold(session, version)
                 await _write(session, plan)
                 await self._tell(plan.touched)
+                await audit.append(session, [Act("import", "", _counts(outcome))])
                 await session.commit()
         except IntegrityError:
             raise Refused(
@@ -396,6 +398,13 @@ class Bulk:
     async def _told(self, names: Sequence[str]) -> None:
         for chunk in _chunks(names):
             await asyncio.gather(*map(self._invalidate, chunk))
+
+
+def _counts(outcome: Outcome) -> dict[str, int]:
+    """Return what was done, in numbers, for the audit trail: the file says to whom."""
+    counts = asdict(outcome)
+    del counts["obstacles"]
+    return {name: count for name, count in counts.items() if count}
 
 
 async def _write(session: AsyncSession, plan: _Plan) -> None:

@@ -86,7 +86,7 @@ class LocalDirectory:
     async def set_password(self, user: str, password: str) -> None:
         """Give *user* a new password; Refused where the password is not kept here."""
         password_hash = await self.hashed(password)
-        async with self._enrolments.change(user) as session:
+        async with self._enrolments.change(user, "user.password") as session:
             record = await session.get(LocalUser, user)
             if record is None:
                 raise Refused(f"the password of {user} is not kept here", "change it where it is")

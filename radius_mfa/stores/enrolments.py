@@ -4,26 +4,40 @@ A change tells Redis before and after it is committed, so that no node goes on w
 cached: a revoked device stops working at once. Where Redis can't be told, nothing is changed.
 """
 
+import asyncio
 import secrets
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 
 import orjson
-from sqlalchemy import select, update
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from radius_mfa.errors import BackendUnavailable, Refused
 from radius_mfa.policy.access import Enrolment
 from radius_mfa.policy.new_device import SEED_OCTETS, unfit
+from radius_mfa.policy.requirement import NOTHING_REQUIRED, Requirement
 from radius_mfa.policy.totp import Algorithm, Device
-from radius_mfa.stores import keys
+from radius_mfa.stores import audit, keys
+from radius_mfa.stores.audit import Act
 from radius_mfa.stores.interfaces import LOCAL, Identity
 from radius_mfa.stores.keyring import KeyRing, WrongKeyError
-from radius_mfa.stores.records import Database, DeviceRecord, LocalUser, MfaUser, utc_now
+from radius_mfa.stores.records import (
+    Database,
+    DeviceRecord,
+    LocalUser,
+    MfaUser,
+    RecoveryCodeRecord,
+    begin_writing,
+    utc_now,
+)
+
+USERS_AT_ONCE = 500
+"""How many users one transaction changes: it ends long before the barrier in Redis does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +75,18 @@ class UserOnRecord:
     created_at: datetime
     password_changed_at: datetime | None
     devices: tuple[DeviceOnRecord, ...]
+    requirement: Requirement = NOTHING_REQUIRED
+    recovery_codes: int = 0
+
+    @property
+    def confirmed(self) -> bool:
+        """Whether any device counts."""
+        return any(device.confirmed_at is not None for device in self.devices)
+
+    @property
+    def pending(self) -> bool:
+        """Whether any device waits for its first code."""
+        return any(device.confirmed_at is None for device in self.devices)
 
 
 def seed_owner(user: str, device_id: str) -> str:
@@ -94,15 +120,30 @@ class EnrolmentCodec:
                     device.confirmed_step,
                 ]
             )
-        return orjson.dumps([enrolment.version, enrolment.known, enrolment.suspended, devices])
+        asked = enrolment.requirement
+        return orjson.dumps(
+            [
+                enrolment.version,
+                enrolment.known,
+                enrolment.suspended,
+                devices,
+                enrolment.recovery_codes,
+                *([] if asked == NOTHING_REQUIRED else _cached(asked)),
+            ]
+        )
 
     def decode(self, user: str, octets: bytes) -> Enrolment | None:
         """Return the Enrolment in *octets*; None where its key has been retired since."""
-        version, known, suspended, devices = orjson.loads(octets)
+        version, known, suspended, devices, *more = orjson.loads(octets)
         if not all(self._key_ring.knows(fields[_KEY_VERSION]) for fields in devices):
             return None
         return Enrolment(
-            version, known, suspended, tuple(self._device(user, *fields) for fields in devices)
+            version,
+            known,
+            suspended,
+            tuple(self._device(user, *fields) for fields in devices),
+            more[0] if more else 0,  # an entry that the release before this one cached has neither
+            Requirement(*more[1:]) if more[1:] else NOTHING_REQUIRED,
         )
 
     def _device(  # noqa: PLR0917 - the fields in their order in the octets
@@ -147,11 +188,14 @@ class EnrolmentStore:
             if record is None:
                 return Enrolment()
             devices = await self._devices(session, user)
+            codes = (await _unused_codes(session, user)).get(user, 0)
         return Enrolment(
             record.version,
             known=True,
             suspended=record.suspended_at is not None,
             devices=tuple(self._device(one) for one in devices if one.confirmed_at is not None),
+            recovery_codes=codes,
+            requirement=Requirement(*_cached(_requirement(record))),
         )
 
     def _device(self, record: DeviceRecord) -> Device:
@@ -171,32 +215,111 @@ class EnrolmentStore:
         return list((await session.scalars(query.order_by(DeviceRecord.created_at))).all())
 
     @asynccontextmanager
-    async def change(self, user: str) -> AsyncIterator[AsyncSession]:
+    async def change(self, user: str, act: str, **detail: object) -> AsyncIterator[AsyncSession]:
         """Open a transaction that changes *user*, and make every node forget what it cached.
 
-        The user's row is locked by the new version number until the end of the block. Raises
-        Refused for a user who is not on record.
+        The user's row is locked by the new version number until the end of the block; *act* and
+        *detail* go into the audit trail with it. Raises Refused for a user who is not on record.
         """
         async with self.database.session() as session, session.begin():
             bumped = await session.execute(
                 update(MfaUser)
                 .where(MfaUser.name == user)
                 .values(version=MfaUser.version + 1)
-                .returning(MfaUser.version)
+                .returning(MfaUser.user_name)
             )
-            if bumped.one_or_none() is None:
-                raise unknown_user(user)
+            record = bumped.one_or_none()
+            if record is None:
+                raise NotOnRecord(user)
             yield session
+            await session.flush()  # what is wrong with the change shows before anyone is told
             await self._invalidate(user)
+            await audit.append(session, [Act(act, user, detail, record.user_name or "")])
         await self._invalidate_in_flight(user)
 
-    async def _invalidate_in_flight(self, user: str) -> None:
+    @asynccontextmanager
+    async def noted(self, user: str, act: str, **detail: object) -> AsyncIterator[None]:
+        """Put on the audit trail what the block does to *user* elsewhere, such as in Redis.
+
+        Raises Refused for a user who is not on record, before the block.
+        """
+        async with self.database.session() as session:
+            record = await session.get(MfaUser, user)
+            if record is None:
+                raise NotOnRecord(user)
+        async with self.database.session() as session, session.begin():
+            await audit.append(session, [Act(act, user, detail, record.user_name or "")])
+            yield
+
+    async def _invalidate_in_flight(self, *users: str) -> None:
         """Void logins that read the old state while the change was being committed.
 
         What is cached is safe already; so if Redis went away this very moment, all is well.
         """
         with suppress(BackendUnavailable):
-            await self._invalidate(user)
+            await self._invalidate_all(users)
+
+    async def _invalidate_all(self, users: Iterable[str]) -> None:
+        results = await asyncio.gather(*map(self._invalidate, users), return_exceptions=True)
+        for fault in filter(None, results):
+            raise fault
+
+    async def change_requirements(
+        self,
+        users: Sequence[str],
+        act: str,
+        change: Callable[[Requirement], Requirement],
+        **detail: object,
+    ) -> list[str]:
+        """Apply *change* to what is required of each of *users*; return whom it changed.
+
+        Refused, and nothing changed, where one of them is not on record. Each USERS_AT_ONCE users
+        are one transaction.
+        """
+        names = sorted(set(users))
+        slices = [names[at : at + USERS_AT_ONCE] for at in range(0, len(names), USERS_AT_ONCE)]
+        async with self.database.session() as session:
+            for some in slices:
+                found = await session.scalars(select(MfaUser.name).where(MfaUser.name.in_(some)))
+                missing = sorted(set(some) - set(found))
+                if missing:
+                    raise NotOnRecord(missing[0])
+        changed = []
+        for some in slices:
+            changed += await self._change_requirements(some, act, change, detail)
+        return changed
+
+    async def _change_requirements(
+        self,
+        users: list[str],
+        act: str,
+        change: Callable[[Requirement], Requirement],
+        detail: dict[str, object],
+    ) -> list[str]:
+        async with self.database.session() as session, session.begin():
+            await begin_writing(session)
+            query = select(MfaUser).where(MfaUser.name.in_(users)).order_by(MfaUser.name)
+            records = await session.scalars(query.with_for_update())
+            changed = [record for record in records if _apply(record, change)]
+            for record in changed:
+                record.version += 1
+            await session.flush()
+            await self._invalidate_all(record.name for record in changed)
+            await audit.append(
+                session, [Act(act, one.name, detail, one.user_name or "") for one in changed]
+            )
+        names = [record.name for record in changed]
+        await self._invalidate_in_flight(*names)
+        return names
+
+    async def reset(
+        self, user: str, change: Callable[[Requirement], Requirement], **detail: object
+    ) -> None:
+        """End every device and recovery code of *user*, and apply *change* to the requirement."""
+        async with self.change(user, "user.reset", **detail) as session:
+            await session.execute(delete(DeviceRecord).where(DeviceRecord.user == user))
+            await session.execute(delete(RecoveryCodeRecord).where(RecoveryCodeRecord.user == user))
+            _apply(await session.get_one(MfaUser, user), change)
 
     async def add_user(self, user: str, password_hash: str | None = None) -> None:
         """Put *user* on record, with a password of the local directory where one is given."""
@@ -211,6 +334,7 @@ class EnrolmentStore:
                     )
                 await session.flush()
                 await self._invalidate(user)  # "unknown" may be cached
+                await audit.append(session, [Act("user.add", user)])
         except IntegrityError:
             raise Refused(
                 f"the user {user} exists already",
@@ -225,7 +349,7 @@ class EnrolmentStore:
             if record is not None and record.user_name == user.name:
                 return
         if record is not None:
-            async with self.change(user.key) as session:
+            async with self.change(user.key, "user.rename", to=user.name) as session:
                 (await session.get_one(MfaUser, user.key)).user_name = user.name
             return
         with suppress(IntegrityError):  # another node was quicker
@@ -240,16 +364,19 @@ class EnrolmentStore:
                 )
                 await session.flush()
                 await self._invalidate(user.key)
+                detail = {"directory": user.directory}
+                await audit.append(session, [Act("user.add", user.key, detail, user.name)])
         await self._invalidate_in_flight(user.key)
 
     async def delete_user(self, user: str) -> None:
         """Delete *user* with password and devices."""
-        async with self.change(user) as session:
+        async with self.change(user, "user.delete") as session:
             await session.delete(await session.get_one(MfaUser, user))
 
     async def suspend(self, user: str, *, suspended: bool) -> None:
         """Refuse every login of *user* from now on, or no longer."""
-        async with self.change(user) as session:
+        act = "user.suspend" if suspended else "user.resume"
+        async with self.change(user, act) as session:
             record = await session.get_one(MfaUser, user)
             record.suspended_at = utc_now() if suspended else None
 
@@ -266,6 +393,7 @@ class EnrolmentStore:
                 select(DeviceRecord).order_by(DeviceRecord.created_at)
             ):
                 devices.setdefault(record.user, []).append(_on_record(record))
+            codes = await _unused_codes(session)
         return [
             UserOnRecord(
                 user.name,
@@ -275,6 +403,8 @@ class EnrolmentStore:
                 user.created_at,
                 passwords.get(user.name),
                 tuple(devices.get(user.name, ())),
+                _requirement(user),
+                codes.get(user.name, 0),
             )
             for user in users
         ]
@@ -293,9 +423,10 @@ class EnrolmentStore:
         async with self.database.session() as session:
             user = await session.get(MfaUser, name)
             if user is None:
-                raise unknown_user(name)
+                raise NotOnRecord(name)
             local = await session.get(LocalUser, name)
             devices = await self._devices(session, name)
+            codes = await _unused_codes(session, name)
         return UserOnRecord(
             name,
             user.user_name or name,
@@ -304,6 +435,8 @@ class EnrolmentStore:
             user.created_at,
             local.password_changed_at if local else None,
             tuple(map(_on_record, devices)),
+            _requirement(user),
+            codes.get(name, 0),
         )
 
     async def add_device(self, user: str, new: NewDevice, *, confirmed: bool = False) -> Device:
@@ -316,7 +449,8 @@ class EnrolmentStore:
         for what, cure in unfit(new.name, new.seed, new.digits, new.time_step_seconds):
             raise Refused(what, cure)
         device_id = str(uuid.uuid4())
-        async with self.change(user) as session:
+        act = {"device": new.name, "confirmed": confirmed}
+        async with self.change(user, "device.add", **act) as session:
             for record in await self._devices(session, user):
                 if record.name == new.name and record.confirmed_at is None:
                     await session.delete(record)
@@ -354,7 +488,7 @@ class EnrolmentStore:
 
     async def confirm_device(self, user: str, device_id: str, time_step: int) -> None:
         """Let a device count from now on; codes up to *time_step* are used."""
-        async with self.change(user) as session:
+        async with self.change(user, "device.confirm", device_id=device_id) as session:
             record = await session.get(DeviceRecord, device_id)
             if record is None or record.user != user or record.confirmed_at is not None:
                 owner = await _called(session, user)
@@ -365,16 +499,20 @@ class EnrolmentStore:
             record.confirmed_at, record.confirmed_step = utc_now(), time_step
 
     async def remove_device(self, user: str, name: str) -> None:
-        """Remove the device of *user* that is called *name*."""
-        async with self.change(user) as session:
-            for record in await self._devices(session, user):
-                if record.name == name:
-                    await session.delete(record)
-                    return
-            owner = await _called(session, user)
-            raise Refused(
-                f"{owner} has no device named {name}", f"see: radius-mfa device list {owner}"
-            )
+        """Remove a device of *user* by name; with the last one that counts go recovery codes."""
+        async with self.change(user, "device.remove", device=name) as session:
+            devices = await self._devices(session, user)
+            removed = next((record for record in devices if record.name == name), None)
+            if removed is None:
+                owner = await _called(session, user)
+                raise Refused(
+                    f"{owner} has no device named {name}", f"see: radius-mfa device list {owner}"
+                )
+            await session.delete(removed)
+            if not any(one.confirmed_at for one in devices if one is not removed):
+                await session.execute(
+                    delete(RecoveryCodeRecord).where(RecoveryCodeRecord.user == user)
+                )
 
 
 async def _called(session: AsyncSession, user: str) -> str:
@@ -383,12 +521,11 @@ async def _called(session: AsyncSession, user: str) -> str:
 
 
 class NotOnRecord(Refused):
-    """The command is about a user of whom nothing is on record."""
+    """The command is about a user of whom nothing is on record; *user* is their key."""
 
-
-def unknown_user(user: str) -> NotOnRecord:
-    """Return the refusal of a command about a user who is not on record."""
-    return NotOnRecord(f"there is no user {user}", "see: radius-mfa user list")
+    def __init__(self, user: str) -> None:
+        super().__init__(f"there is no user {user}", "see: radius-mfa user list")
+        self.user = user
 
 
 def _on_record(record: DeviceRecord) -> DeviceOnRecord:
@@ -401,3 +538,54 @@ def _on_record(record: DeviceRecord) -> DeviceOnRecord:
         record.created_at,
         record.confirmed_at,
     )
+
+
+async def _unused_codes(session: AsyncSession, user: str | None = None) -> dict[str, int]:
+    """Return how many recovery codes are left, by user."""
+    query = (
+        select(RecoveryCodeRecord.user, func.count())
+        .where(RecoveryCodeRecord.used_at.is_(None))
+        .group_by(RecoveryCodeRecord.user)
+    )
+    if user is not None:
+        query = query.where(RecoveryCodeRecord.user == user)
+    return {name: count for name, count in await session.execute(query)}  # noqa: C416 - typed rows
+
+
+def _requirement(record: MfaUser) -> Requirement:
+    return Requirement(
+        _seconds(record.required_from),
+        _seconds(record.enrol_by),
+        _seconds(record.exempt_until),
+        record.factor_suspended_at is not None,
+        record.exempt_reason or "",
+    )
+
+
+def _cached(asked: Requirement) -> tuple[float | None, float | None, float | None, bool]:
+    """Return what a login needs of a requirement: the reason of an exemption is for people."""
+    return asked.required_from, asked.enrol_by, asked.exempt_until, asked.factor_suspended
+
+
+def _apply(record: MfaUser, change: Callable[[Requirement], Requirement]) -> bool:
+    """Change what is required of a user; return whether that changed anything."""
+    before = _requirement(record)
+    after = change(before)
+    if after == before:
+        return False
+    record.required_from, record.enrol_by = _moment(after.required_from), _moment(after.enrol_by)
+    record.exempt_until, record.exempt_reason = (
+        _moment(after.exempt_until),
+        after.exempt_reason or None,
+    )
+    if after.factor_suspended != before.factor_suspended:
+        record.factor_suspended_at = utc_now() if after.factor_suspended else None
+    return True
+
+
+def _seconds(moment: datetime | None) -> float | None:
+    return None if moment is None else moment.timestamp()
+
+
+def _moment(seconds: float | None) -> datetime | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)

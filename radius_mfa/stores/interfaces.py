@@ -1,6 +1,7 @@
 """What the login asks of its backends; each method may raise BackendUnavailable."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Protocol
@@ -8,6 +9,7 @@ from typing import Protocol
 from radius_mfa.errors import BackendUnavailable
 from radius_mfa.policy.access import Enrolment
 from radius_mfa.policy.decision import Decision
+from radius_mfa.policy.requirement import Requirement
 from radius_mfa.policy.totp import Match
 
 
@@ -109,6 +111,41 @@ class Enrolments(Protocol):
 
     async def fetch(self, user: str) -> Enrolment:
         """Return what is on record of *user*; an unknown user is an Enrolment not known."""
+        ...
+
+
+class EnrolmentRecords(Protocol):
+    """What admins change of users' second factors; every change is on the audit trail.
+
+    A *change* is one of ``policy.requirement``. *detail* is for the trail and holds no secret.
+    """
+
+    async def change_requirements(
+        self,
+        users: Sequence[str],
+        act: str,
+        change: Callable[[Requirement], Requirement],
+        **detail: object,
+    ) -> list[str]:
+        """Apply *change* to each of *users*; return whom it changed. Refused for unknown ones."""
+        ...
+
+    async def reset(
+        self, user: str, change: Callable[[Requirement], Requirement], **detail: object
+    ) -> None:
+        """End every device and recovery code of *user*, and apply *change*."""
+        ...
+
+    def noted(self, user: str, act: str, **detail: object) -> AbstractAsyncContextManager[None]:
+        """Put on the trail what the block does to *user* elsewhere."""
+        ...
+
+
+class Unlocking(Protocol):
+    """Where failures are counted."""
+
+    async def unlock(self, user: str) -> None:
+        """Forget all failures of *user*."""
         ...
 
 

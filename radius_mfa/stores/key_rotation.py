@@ -15,7 +15,8 @@ from sqlalchemy import bindparam, func, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from radius_mfa.errors import Refused
-from radius_mfa.stores import keyring, keys
+from radius_mfa.stores import audit, keyring, keys
+from radius_mfa.stores.audit import Act
 from radius_mfa.stores.enrolments import seed_owner
 from radius_mfa.stores.keyring import KeyRing, WrongKeyError
 from radius_mfa.stores.nodes import Node, Nodes
@@ -106,6 +107,7 @@ class KeyRotation:
             )
             async with self._database.session() as session, session.begin():
                 await keys.make_primary(session, version)
+                await audit.append(session, [Act("key.rotate", "", {"version": version})])
             self._key_ring.encrypt_with(version)
             tell(f"Key version {version} encrypts from now on.")
             await self._everywhere(
@@ -139,6 +141,7 @@ class KeyRotation:
                         f"key version {version} is in use by {records} records",
                         "encrypt them anew first: radius-mfa key rotate",
                     )
+                await audit.append(session, [Act("key.retire", "", {"version": version})])
             keyring.remove(self._file, version)
 
     async def _refuse_users_of(self, version: int) -> None:

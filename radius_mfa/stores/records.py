@@ -19,6 +19,7 @@ from sqlalchemy import (
     ForeignKey,
     LargeBinary,
     String,
+    Text,
     UniqueConstraint,
     event,
     text,
@@ -38,6 +39,7 @@ from sqlalchemy.types import TypeDecorator
 from radius_mfa.errors import BackendUnavailable
 
 NAME_CHARACTERS = 253
+EXEMPT_REASON_CHARACTERS = 255
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -72,6 +74,11 @@ class MfaUser(Record):
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     directory: Mapped[str | None] = mapped_column(String(32))
     user_name: Mapped[str | None] = mapped_column(String(NAME_CHARACTERS), index=True)
+    required_from: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    enrol_by: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    exempt_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    exempt_reason: Mapped[str | None] = mapped_column(String(EXEMPT_REASON_CHARACTERS))
+    factor_suspended_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
 
 class LocalUser(Record):
@@ -105,6 +112,35 @@ class DeviceRecord(Record):
     confirmed_step: Mapped[int | None] = mapped_column(BigInteger)
 
 
+class RecoveryCodeRecord(Record):
+    """A recovery code of a user, hashed and then encrypted; *used_by* is the login that used it."""
+
+    __tablename__ = "recovery_code"
+
+    code_id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    user: Mapped[str] = mapped_column(ForeignKey("mfa_user.name", ondelete="CASCADE"), index=True)
+    key_version: Mapped[int]
+    digest: Mapped[bytes] = mapped_column(LargeBinary)
+    used_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    used_by: Mapped[str | None] = mapped_column(String(64))
+
+
+class AuditRecord(Record):
+    """A row of the audit trail; see ``stores/audit.py``. Triggers refuse to change it."""
+
+    __tablename__ = "audit"
+
+    number: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    at: Mapped[datetime] = mapped_column(UtcDateTime)
+    who: Mapped[str] = mapped_column(String(255))
+    origin: Mapped[str] = mapped_column(String(255))
+    act: Mapped[str] = mapped_column(String(64))
+    subject: Mapped[str] = mapped_column(String(NAME_CHARACTERS))
+    called: Mapped[str] = mapped_column(String(NAME_CHARACTERS))
+    detail: Mapped[str] = mapped_column(Text)
+    digest: Mapped[str] = mapped_column(String(64))
+
+
 class Fact(Record):
     """A fact about the installation: whether Redis was ever filled, which keys there are."""
 
@@ -132,6 +168,15 @@ async def note(session: AsyncSession, name: str, value: str) -> bool:
 def utc_now() -> datetime:
     """Return the present moment, aware, in UTC."""
     return datetime.now(UTC)
+
+
+async def begin_writing(session: AsyncSession) -> None:
+    """Take SQLite's one write lock now, before anything is read that a write will depend on.
+
+    Any write takes it, also one that meets no row. PostgreSQL locks rows instead.
+    """
+    if (await session.connection()).dialect.name == "sqlite":
+        await session.execute(text("UPDATE fact SET value = value WHERE name = ''"))
 
 
 def open_engine(url: URL, *, pool_size: int, timeout_seconds: float) -> AsyncEngine:

@@ -95,7 +95,9 @@ def test_a_lock_that_the_server_closed_is_shown_and_ended(command: Command) -> N
         r"\nfailing from: +nas 10.1.1.1, locked until \d{4}-\d\d-\d\d \d\d:\d\d\n",
         command("user", "show", "carol").out,
     )
-    assert re.search(r"\ncarol +partly locked +1 ", command("user", "list").out)
+    assert re.search(
+        r"\ncarol +partly locked +Enrolled +Not required +1 ", command("user", "list").out
+    )
     right = f"{PASSWORD}{totp.code()}\n"
     assert command("test", "carol", "--calling-station-id", "10.1.1.1", text=right).exit_code == 1
     assert command("user", "unlock", "carol").exit_code == 0

@@ -1,6 +1,7 @@
 """VPN logins of users whose passwords live in a real slapd."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -240,3 +241,58 @@ def test_admins_see_and_steer_a_user_of_the_directory(
         assert "several entries of corp" in command("device", "add", "twin").err
     assert nas.login("user10", PASSWORD + totp.code()).code == ACCESS_REJECT
     assert reason(server, "user10") == "not_enrolled"
+
+
+def test_a_second_factor_is_required_of_a_user_of_the_directory(
+    server: RunningServer,
+    nas: Nas,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """By name, before they were ever on record here; the trail has the key and shows the name."""
+    tomorrow = (datetime.now(UTC) + timedelta(days=1)).date().isoformat()
+    with in_process(monkeypatch, capsys, server.site.config) as command:
+        assert "no user nobody" in command("user", "require", "user11", "nobody").err
+        assert "user11 of corp is not on record here" in command("user", "show", "user11").err
+        assert "user11 of corp is not on record" in command("user", "withdraw", "user11").err
+        assert nas.login("user11", PASSWORD).code == ACCESS_REJECT
+
+        exempt = ("user", "exempt", "corp\\user11", "--until", tomorrow, "--reason", "new")
+        assert command(*exempt).out.startswith("1 user exempt until")
+        assert nas.login("user11", PASSWORD).code == ACCESS_ACCEPT
+        assert command("user", "exempt", "user11", "--end").out == "1 exemption ended.\n"
+        assert command("user", "require", "USER11", "--days", "0").exit_code == 0
+        assert nas.login("user11", PASSWORD).code == ACCESS_REJECT
+        assert reason(server, "user11") == "enrollment_expired"
+        assert command("user", "extend", "user11", "--days", "2").exit_code == 0
+        preview = command("client", "preview", "nas", "--json").json()["cut_off"]
+        [row] = [one for one in preview if one["user"] == "user11"]
+        assert row["then"] == "in_enrollment"
+
+        assert command("device", "add", "user11", "--confirmed").exit_code == 0
+        done = command("user", "suspend", "user11", "--factor").out
+        assert done.startswith("The second factor of user11 is suspended")
+        assert command("user", "unlock", "user11", "user7").err == ""
+        done = command("user", "reset", "user11", "--yes").out
+        assert done.startswith("user11 has no device any more")
+        shown = command("user", "show", "user11", "--json").json()
+        assert (shown["devices"], shown["mfa"]["state"]) == ([], "IN_ENROLLMENT")
+        assert command("user", "delete", "user11", "--yes").exit_code == 0
+
+        trail = command("audit", "list", "--user", "user11", "--json").json()
+        assert {(row["subject"], row["called"]) for row in trail} == {(shown["key"], "user11")}
+        assert [row["act"] for row in trail] == [
+            "user.add",
+            "requirement.exempt",
+            "requirement.end_exemption",
+            "requirement.require",
+            "requirement.extend",
+            "device.add",
+            "factor.suspend",
+            "user.unlock",
+            "user.reset",
+            "user.delete",
+        ]
+        table = command("audit", "list").out
+        assert "user11" in table
+        assert shown["key"] not in table

@@ -431,7 +431,7 @@ async def test_a_key_is_not_retired_under_a_writer_that_has_not_committed(
     writer = twin(machine, other_database)
     statements = Statements()
     statements.watch(machine.database)
-    async with writer.store.change("user0") as session:
+    async with writer.store.change("user0", "test") as session:
         await keys.hold(session, 1)
         retiring = tasks.spawn(machine.rotation.retire(1))
         await asyncio.to_thread(

@@ -21,7 +21,17 @@ from radius_mfa.stores.keyring import KeyRing
 from radius_mfa.stores.records import Database, Record
 from tests.integration.conftest import Statements, Told, everything, opened
 
-TABLES = {"alembic_version", "device", "fact", "local_user", "mfa_user"}
+TABLES = {
+    "alembic_version",
+    "audit",
+    "device",
+    "fact",
+    "local_user",
+    "mfa_user",
+    "recovery_code",
+}
+NEXT = f"{int(schema.HEAD) + 1:04}"
+"""The migration that a newer release would bring."""
 
 NODE = """
 import asyncio, sys
@@ -77,14 +87,14 @@ async def set_revision(database: Database, number: str) -> None:
 
 
 def with_migration(monkeypatch: pytest.MonkeyPatch, folder: Path, body: str) -> None:
-    """Let this release bring another migration, whose upgrade is *body*."""
-    lines = ["import sqlalchemy as sa", "from alembic import op", 'revision = "9999"']
+    """Let this release bring one more migration, whose upgrade is *body*."""
+    lines = ["import sqlalchemy as sa", "from alembic import op", f'revision = "{NEXT}"']
     lines += [
         f'down_revision = "{schema.HEAD}"',
         "def upgrade():",
         *(f"    {line}" for line in body.split("\n")),
     ]
-    (folder / "m9999_next.py").write_text("\n".join(lines))
+    (folder / "next.py").write_text("\n".join(lines))
     made = schema.alembic_config
 
     def config() -> Config:
@@ -94,7 +104,7 @@ def with_migration(monkeypatch: pytest.MonkeyPatch, folder: Path, body: str) -> 
         return config
 
     monkeypatch.setattr(schema, "alembic_config", config)
-    monkeypatch.setattr(schema, "HEAD", "9999")
+    monkeypatch.setattr(schema, "HEAD", NEXT)
 
 
 # Refusals
@@ -106,13 +116,13 @@ async def test_a_database_one_migration_ahead_is_refused_and_left_alone(
     """A newer release knows what it means; this one would only guess."""
     await schema.upgrade(empty)
     await EnrolmentStore(empty, key_ring, Told()).add_user("alice", "hash")
-    await set_revision(empty, "9999")
+    await set_revision(empty, NEXT)
     before = await everything(empty)
-    with pytest.raises(ConfigurationError, match="is at migration 9999") as refused:
+    with pytest.raises(ConfigurationError, match=f"is at migration {NEXT}") as refused:
         await schema.upgrade(empty)
     assert "a newer release has migrated it" in refused.value.cure
     assert await everything(empty) == before
-    assert await revision(empty) == "9999"
+    assert await revision(empty) == NEXT
     assert await tables(empty) == TABLES
 
 
@@ -194,7 +204,7 @@ async def test_rows_outlive_a_migration_that_rebuilds_their_table(
     )
     with_migration(monkeypatch, tmp_path, body)
     await schema.upgrade(empty)
-    assert await revision(empty) == "9999"
+    assert await revision(empty) == NEXT
     assert await everything(empty) == before
     async with empty.engine.connect() as connection:
         columns = await connection.run_sync(lambda c: inspect(c).get_columns("mfa_user"))

@@ -1,0 +1,129 @@
+"""What is required of users, on record: kept to the second, changed for all or none."""
+
+import asyncio
+from dataclasses import replace
+from typing import Any
+
+import orjson
+import pytest
+
+from radius_mfa.errors import Refused
+from radius_mfa.policy.access import Enrolment
+from radius_mfa.policy.requirement import Requirement
+from radius_mfa.policy.totp import Device
+from radius_mfa.stores import enrolments
+from radius_mfa.stores.enrolments import EnrolmentCodec, EnrolmentStore, NewDevice
+from radius_mfa.stores.keyring import KeyRing
+from radius_mfa.stores.records import Database
+from tests.integration.conftest import Told, everything
+
+NOW = 1_800_000_000.25
+FULL = Requirement(NOW, NOW + 9, NOW + 5, factor_suspended=True, exempt_reason="abroad")
+
+
+def becomes(wanted: Requirement) -> Any:
+    return lambda _known: wanted
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        Requirement(),
+        Requirement(NOW, NOW + 9),
+        Requirement(exempt_until=NOW, exempt_reason="x" * 255),
+        Requirement(factor_suspended=True),
+        FULL,
+    ],
+)
+async def test_what_is_required_comes_back_to_the_login_and_to_the_list(
+    store: EnrolmentStore, other_store: EnrolmentStore, key_ring: KeyRing, wanted: Requirement
+) -> None:
+    """From SQL, through the cache in Redis; the reason of an exemption stays behind."""
+    await store.add_user("alice")
+    changed = await store.change_requirements(["alice"], "test", becomes(wanted))
+    assert changed == ([] if wanted == Requirement() else ["alice"])
+    assert (await other_store.user("alice")).requirement == wanted
+    assert [user.requirement for user in await other_store.users()] == [wanted]
+    fetched = await other_store.fetch("alice")
+    assert fetched.requirement == replace(wanted, exempt_reason="")
+    codec = EnrolmentCodec(key_ring)
+    assert codec.decode("alice", codec.encode("alice", fetched)) == fetched
+
+
+def test_what_the_release_before_cached_is_still_read(key_ring: KeyRing) -> None:
+    """During an upgrade its entries are in Redis for an hour more."""
+    device = Device("d", "phone", b"12345678901234567890")
+    known = Enrolment(7, known=True, devices=(device,))
+    codec = EnrolmentCodec(key_ring)
+    version, is_known, suspended, devices, *_more = orjson.loads(codec.encode("alice", known))
+    before = orjson.dumps([version, is_known, suspended, devices])
+    assert codec.decode("alice", before) == known
+
+
+async def test_of_several_users_all_are_changed_or_none(
+    store: EnrolmentStore, database: Database, told: Told
+) -> None:
+    for name in ("alice", "bob", "carol"):
+        await store.add_user(name)
+    before = await everything(database)
+    with pytest.raises(Refused, match="there is no user zed"):
+        await store.change_requirements(["alice", "zed", "bob"], "test", becomes(FULL))
+    assert await everything(database) == before
+    told.users.clear()
+    changed = await store.change_requirements(["carol", "alice", "alice"], "test", becomes(FULL))
+    assert changed == ["alice", "carol"]
+    assert told.users == ["alice", "carol"] * 2, "before the commit, and after it"
+    assert (await store.user("bob")).requirement == Requirement()
+
+
+async def test_a_change_that_changes_nothing_tells_nobody(
+    store: EnrolmentStore, told: Told
+) -> None:
+    """So requiring everyone again does not empty every node's cache."""
+    await store.add_user("alice")
+    await store.change_requirements(["alice"], "test", becomes(FULL))
+    before, told.users[:] = await store.fetch("alice"), []
+    assert await store.change_requirements(["alice"], "test", becomes(FULL)) == []
+    assert told.users == []
+    assert await store.fetch("alice") == before
+
+
+async def test_many_users_are_changed_a_transaction_at_a_time(
+    store: EnrolmentStore, told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(enrolments, "USERS_AT_ONCE", 3)
+    names = [f"user{number}" for number in range(8)]
+    for name in names:
+        await store.add_user(name)
+    told.users.clear()
+    assert await store.change_requirements(names, "test", becomes(FULL)) == names
+    assert told.users == [*names[:3] * 2, *names[3:6] * 2, *names[6:] * 2]
+    assert all(user.requirement == FULL for user in await store.users())
+
+
+async def test_changes_of_one_user_at_once_build_on_one_another(
+    store: EnrolmentStore, other_store: EnrolmentStore
+) -> None:
+    """None is lost to a read of the state before."""
+    await store.add_user("alice")
+
+    def longer(known: Requirement) -> Requirement:
+        return replace(known, enrol_by=(known.enrol_by or 0) + 1, required_from=0.0)
+
+    nodes = (store, other_store) * 8
+    await asyncio.gather(*(n.change_requirements(["alice"], "test", longer) for n in nodes))
+    assert (await store.user("alice")).requirement.enrol_by == 16
+
+
+async def test_a_reset_ends_every_device_and_begins_a_period(store: EnrolmentStore) -> None:
+    """Confirmed or not; the user, their password and other users' devices stay."""
+    for name in ("alice", "bob"):
+        await store.add_user(name, "hash")
+        await store.add_device(name, NewDevice("phone"), confirmed=True)
+        await store.add_device(name, NewDevice("tablet"))
+    await store.reset("alice", becomes(Requirement(NOW, NOW + 7)))
+    alice, bob = await store.users()
+    assert (alice.devices, alice.requirement) == ((), Requirement(NOW, NOW + 7))
+    assert alice.password_changed_at is not None
+    assert len(bob.devices) == 2
+    assert (await store.fetch("alice")).devices == ()
