@@ -48,6 +48,7 @@ from radius_mfa.stores.key_rotation import KeyRotation
 from radius_mfa.stores.keyring import KeyRing
 from radius_mfa.stores.nodes import Node, Nodes
 from radius_mfa.stores.records import Database, open_engine
+from radius_mfa.stores.recovery_codes import RecoveryCodeStore
 from radius_mfa.stores.redis_scripts import RedisScripts, connect, load_scripts
 
 log = structlog.get_logger()
@@ -82,6 +83,7 @@ class Stores:
     digest_key: bytes = field(repr=False)
     nodes: Nodes
     key_rotation: KeyRotation
+    recovery_codes: RecoveryCodeStore
     service: EnrolmentService
 
 
@@ -155,6 +157,7 @@ async def open_stores(settings: Settings, *, private_redis: bool = False) -> Asy
             digest_key,
             nodes,
             key_rotation,
+            RecoveryCodeStore(enrolments, key_ring),
             EnrolmentService(enrolments, attempts),
         )
 
@@ -282,6 +285,7 @@ class Server:
             stores.attempts,
             stores.enrolments,
             stores.directories,
+            stores.recovery_codes,
             digest_key=stores.digest_key,
             window=Window(settings.totp.lookback_steps, settings.totp.lookforward_steps),
             counted_factors=frozenset(settings.lockout.count),

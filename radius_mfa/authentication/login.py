@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from time import perf_counter
 
-from radius_mfa.policy import access, credentials, totp
+from radius_mfa.policy import access, credentials, recovery, totp
 from radius_mfa.policy.access import Enrolment, Mode, Need
 from radius_mfa.policy.credentials import Candidate, SplitPolicy
 from radius_mfa.policy.decision import FACTOR_AT_FAULT, Accept, Decision, Factor, Reject
@@ -25,6 +25,8 @@ from radius_mfa.stores.interfaces import (
     Identity,
     Loaded,
     PasswordVerdict,
+    RecoveryCodes,
+    RecoveryMatch,
     Settled,
     Settlement,
     Subject,
@@ -108,6 +110,7 @@ class Login:
         attempts: Attempts,
         enrolments: Enrolments,
         directory: Directory,
+        recovery_codes: RecoveryCodes,
         *,
         digest_key: bytes,
         window: Window = Window(),
@@ -116,6 +119,7 @@ class Login:
         self._attempts = attempts
         self._enrolments = enrolments
         self._directory = directory
+        self._recovery_codes = recovery_codes
         self._digest_key = digest_key
         self._window = window
         self._counted_factors = counted_factors
@@ -143,6 +147,10 @@ class Login:
         settlement = await self._judged(attempt, user, loaded, now, trace)
         with trace.redis:
             settled = await self._attempts.settle(subject, settlement, loaded, keys, now)
+        if settlement.recovery is not None and isinstance(settled.decision, Reject):
+            login = self._recovery_login(attempt, user)
+            with trace.database:
+                await self._recovery_codes.release(settlement.recovery, login)
         return _outcome(user.name, settled)
 
     async def _judged(
@@ -170,6 +178,12 @@ class Login:
     ) -> Settlement:
         """Return what comes of what was typed."""
         chosen = self._chosen(attempt, enrolment, need, loaded, now)
+        if (
+            isinstance(chosen, Reject)
+            and chosen.reason is Reason.WRONG_CODE
+            and enrolment.recovery_codes
+        ):
+            chosen = await self._recovery(attempt, user, now, trace) or chosen
         if isinstance(chosen, Reject):
             return self._rejected(chosen, attempt, user.key)
         password = credentials.decoded(chosen.password, attempt.split.password_charsets)
@@ -179,10 +193,20 @@ class Login:
             verdict = await self._directory.verify(user, password, enrolment)
         if verdict is not PasswordVerdict.RIGHT:
             return self._rejected(_reject_of_verdict(verdict, need), attempt, user.key)
+        if chosen.recovery is not None:
+            login = self._recovery_login(attempt, user)
+            with trace.database:
+                consumed = await self._recovery_codes.consume(chosen.recovery, login, now)
+            if not consumed:
+                return self._rejected(_USED_RECOVERY_CODE, attempt, user.key)
         counted = Factor.CODE in self._counted_factors  # should the code turn out to be used
         wrong_value = self._digest("wrong", user.key, attempt.typed or b"")
         return Settlement(
-            Accept(chosen.method), chosen.match, counted=counted, wrong_value=wrong_value
+            Accept(chosen.method),
+            chosen.match,
+            counted=counted,
+            wrong_value=wrong_value,
+            recovery=chosen.recovery,
         )
 
     async def _enrolment(self, user: Identity, loaded: Loaded, trace: Trace) -> Enrolment:
@@ -230,6 +254,32 @@ class Login:
         if found:
             return self._used_code(found[0][1], loaded)
         return Reject(Reason.WRONG_CODE, _wrong_code_hint(readings, enrolment, now))
+
+    async def _recovery(
+        self, attempt: Attempt, user: Identity, now: float, trace: Trace
+    ) -> "_Chosen | Reject | None":
+        """Return the reading of the field whose end is a recovery code; None where none is.
+
+        Only the database knows them: it is asked where a field has the shape of one.
+        """
+        readings = recovery.candidates(attempt.typed or b"", attempt.split)
+        if not readings:
+            return None
+        login = self._recovery_login(attempt, user)
+        with trace.database:
+            codes = [reading.code for reading in readings]
+            match = await self._recovery_codes.find(user.key, codes, login, now)
+        if match is None:
+            return None
+        if match.used:
+            return _USED_RECOVERY_CODE
+        password = next(one.password for one in readings if one.code == match.code)
+        return _Chosen(password, "recovery_code", recovery=match)
+
+    def _recovery_login(self, attempt: Attempt, user: Identity) -> str:
+        """Return the name of this login beside the code it uses: its retransmissions share it."""
+        packet, typed = attempt.packet, attempt.typed or b""
+        return self._digest("recovery", attempt.client, user.key, packet, typed)
 
     def _unused(self, match: Match, loaded: Loaded) -> bool:
         return match.time_step > max(
@@ -291,7 +341,10 @@ class _Chosen:
     password: bytes = field(repr=False)
     method: str
     match: Match | None = None
+    recovery: RecoveryMatch | None = None
 
+
+_USED_RECOVERY_CODE = Reject(Reason.CODE_REPLAYED, "each recovery code works once")
 
 _REFUSED_BY_MODE = {
     Reason.NOT_ENROLLED: 'this client has mfa = "{}"',

@@ -26,6 +26,7 @@ from radius_mfa.cli.common import (
 )
 from radius_mfa.config import Settings
 from radius_mfa.errors import Refused
+from radius_mfa.policy import recovery
 from radius_mfa.policy.new_device import DIGITS, MAX_NAME_CHARACTERS, SEED_OCTETS, TIME_STEPS
 from radius_mfa.policy.totp import (
     Algorithm,
@@ -131,6 +132,24 @@ def remove(
         return owner.name
 
     output.print(f"{name} of {with_user(ctx, user, work)} is removed.")
+
+
+@app.command("recovery-codes")
+def recovery_codes(
+    ctx: typer.Context,
+    user: UserArgument,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Make ten recovery codes for a user, shown this once; earlier ones end."""
+    record = with_user(ctx, user, lambda stores, owner: stores.enrolments.user(owner.key))
+    name, left = record.name, 0 if yes else record.recovery_codes
+    if left and not typer.confirm(f"{name} has {left} recovery codes left. End them?"):
+        raise Refused("nothing was changed")
+    codes = with_stores(ctx, lambda stores: stores.recovery_codes.renew(record.key))
+    output.print(f"Recovery codes of {name}, shown this once:\n")
+    for code in codes:
+        output.print(f"    {recovery.shown(code)}")
+    output.print("\nEach works once, in place of a code from the phone.")
 
 
 def print_enrolment(user: str, device: Device, in_force: Settings) -> None:

@@ -54,20 +54,28 @@ def candidates(octets: bytes, digits: Collection[int], policy: SplitPolicy) -> l
 
 
 def _split(octets: bytes, length: int, policy: SplitPolicy) -> Candidate | None:
-    if policy.code_position is CodePosition.END:
-        code, rest = octets[-length:], octets[:-length]
-    else:
-        code, rest = octets[:length], octets[length:]
-    if len(code) != length or not _ASCII_DIGITS.issuperset(code):
+    parts = parted(octets, length, policy)
+    if parts is None or not _ASCII_DIGITS.issuperset(parts[0]):
+        return None
+    return Candidate(parts[1], parts[0].decode("ascii"))
+
+
+def parted(octets: bytes, length: int, policy: SplitPolicy) -> tuple[bytes, bytes] | None:
+    """Return *length* octets from where a code is typed, and the rest without the separator.
+
+    None where the field is too short, or where the separator is missing.
+    """
+    at_end = policy.code_position is CodePosition.END
+    code, rest = (
+        (octets[-length:], octets[:-length]) if at_end else (octets[:length], octets[length:])
+    )
+    if len(code) != length:
         return None
     separator = policy.separator.encode()
-    if not separator:
-        return Candidate(rest, code.decode("ascii"))
-    if policy.code_position is CodePosition.END and rest.endswith(separator):
-        return Candidate(rest[: -len(separator)], code.decode("ascii"))
-    if policy.code_position is CodePosition.START and rest.startswith(separator):
-        return Candidate(rest[len(separator) :], code.decode("ascii"))
-    return None
+    if not (rest.endswith(separator) if at_end else rest.startswith(separator)):
+        return None
+    size = len(separator)
+    return code, rest[: len(rest) - size] if at_end else rest[size:]
 
 
 def decoded(octets: bytes, charsets: Sequence[str]) -> str | None:

@@ -457,11 +457,11 @@ class EnrolmentStore:
                     await session.flush()
                 elif record.name == new.name:
                     raise Refused(
-                        f"{await _called(session, user)} has a device named {new.name} already",
+                        f"{await called(session, user)} has a device named {new.name} already",
                         "choose another name with --name, or remove it first",
                     )
                 elif self._device(record).seed == new.seed:
-                    owner = await _called(session, user)
+                    owner = await called(session, user)
                     raise Refused(
                         f"the seed is enrolled already, as {owner}'s device {record.name}"
                     )
@@ -491,7 +491,7 @@ class EnrolmentStore:
         async with self.change(user, "device.confirm", device_id=device_id) as session:
             record = await session.get(DeviceRecord, device_id)
             if record is None or record.user != user or record.confirmed_at is not None:
-                owner = await _called(session, user)
+                owner = await called(session, user)
                 raise Refused(
                     f"the device of {owner} was replaced or confirmed meanwhile",
                     f"see: radius-mfa device list {owner}",
@@ -504,7 +504,7 @@ class EnrolmentStore:
             devices = await self._devices(session, user)
             removed = next((record for record in devices if record.name == name), None)
             if removed is None:
-                owner = await _called(session, user)
+                owner = await called(session, user)
                 raise Refused(
                     f"{owner} has no device named {name}", f"see: radius-mfa device list {owner}"
                 )
@@ -515,7 +515,7 @@ class EnrolmentStore:
                 )
 
 
-async def _called(session: AsyncSession, user: str) -> str:
+async def called(session: AsyncSession, user: str) -> str:
     """Return what people call the user whose key is *user*."""
     return (await session.get_one(MfaUser, user)).user_name or user
 

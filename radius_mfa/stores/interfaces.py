@@ -52,18 +52,29 @@ class Loaded:
 
 
 @dataclass(frozen=True, slots=True)
+class RecoveryMatch:
+    """A recovery code on record that was typed; *used* by another login than the present one."""
+
+    code_id: str
+    code: str = field(repr=False)
+    used: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Settlement:
     """What the login has come to, to be made final atomically.
 
     *match* is the time step to consume and stands with an Accept by code alone. *counted* says
     whether a reject, also one that the settlement itself finds, counts as a failure;
-    *wrong_value* is the keyed digest of the value that was typed.
+    *wrong_value* is the keyed digest of the value that was typed. *recovery* is the recovery code
+    that was consumed for it, to be given back should the settlement turn the Accept away.
     """
 
     decision: Decision
     match: Match | None = None
     counted: bool = False
     wrong_value: str = ""
+    recovery: RecoveryMatch | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +122,24 @@ class Enrolments(Protocol):
 
     async def fetch(self, user: str) -> Enrolment:
         """Return what is on record of *user*; an unknown user is an Enrolment not known."""
+        ...
+
+
+class RecoveryCodes(Protocol):
+    """Recovery codes on record. *login* names one login, so that its retransmission is no other."""
+
+    async def find(
+        self, user: str, codes: Sequence[str], login: str, now: float
+    ) -> RecoveryMatch | None:
+        """Return the code of *user* that is one of *codes*, or None."""
+        ...
+
+    async def consume(self, match: RecoveryMatch, login: str, now: float) -> bool:
+        """Use a code, in one atomic step; return False where another login was faster."""
+        ...
+
+    async def release(self, match: RecoveryMatch, login: str) -> None:
+        """Give back a code that *login* used, and was refused all the same."""
         ...
 
 

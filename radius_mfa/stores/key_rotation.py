@@ -20,7 +20,14 @@ from radius_mfa.stores.audit import Act
 from radius_mfa.stores.enrolments import seed_owner
 from radius_mfa.stores.keyring import KeyRing, WrongKeyError
 from radius_mfa.stores.nodes import Node, Nodes
-from radius_mfa.stores.records import Database, DeviceRecord, Fact
+from radius_mfa.stores.records import (
+    Database,
+    DeviceRecord,
+    Fact,
+    RecoveryCodeRecord,
+    begin_writing,
+)
+from radius_mfa.stores.recovery_codes import code_owner
 
 BATCH_RECORDS = 100
 """Records in one transaction: it takes some milliseconds, for which a change may have to wait."""
@@ -189,6 +196,7 @@ class KeyRotation:
         """
         moved, told, after, unreadable = 0, time.monotonic(), "", 0
         await self._digest_key_anew()
+        moved += await self._recovery_codes_anew(version)
         while True:
             began = time.monotonic()
             async with self._database.session() as session:
@@ -248,6 +256,32 @@ class KeyRotation:
             )
         return len(rows)
 
+    async def _recovery_codes_anew(self, version: int) -> int:
+        """Put recovery codes under the key of *version*, a batch at a time; none are cached.
+
+        What can't be decrypted ends: it could never be used, and its user can have new ones.
+        """
+        moved, table = 0, RecoveryCodeRecord
+        while True:
+            began = time.monotonic()
+            async with self._database.session() as session, session.begin():
+                await begin_writing(session)
+                query = select(table).where(table.key_version != version).order_by(table.code_id)
+                query = query.limit(BATCH_RECORDS).with_for_update()
+                batch = list(await session.scalars(query))
+                for record in batch:
+                    owner = code_owner(record.user, record.code_id)
+                    try:
+                        plain = self._key_ring.decrypt(record.key_version, record.digest, owner)
+                    except WrongKeyError:
+                        await session.delete(record)
+                    else:
+                        record.key_version, record.digest = self._key_ring.encrypt(plain, owner)
+                        moved += 1
+            if not batch:
+                return moved
+            await asyncio.sleep(time.monotonic() - began)
+
     async def _digest_key_anew(self) -> None:
         async with self._database.session() as session, session.begin():
             fact = await session.get(Fact, keys.DIGEST_KEY)
@@ -286,6 +320,9 @@ async def _uses(session: AsyncSession) -> dict[int, int]:
     """Return how many records are encrypted under each version."""
     query = select(DeviceRecord.key_version, func.count()).group_by(DeviceRecord.key_version)
     uses: dict[int, int] = {row[0]: row[1] for row in await session.execute(query)}
+    codes = RecoveryCodeRecord.key_version
+    for version, count in await session.execute(select(codes, func.count()).group_by(codes)):
+        uses[version] = uses.get(version, 0) + count
     fact = await session.get(Fact, keys.DIGEST_KEY)
     if fact is not None:
         uses[_version_of(fact)] = uses.get(_version_of(fact), 0) + 1

@@ -14,7 +14,14 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from radius_mfa.errors import ConfigurationError, Refused
 from radius_mfa.stores.keyring import KEY_OCTETS, KeyRing, WrongKeyError
-from radius_mfa.stores.records import Database, DeviceRecord, Fact, note, utc_now
+from radius_mfa.stores.records import (
+    Database,
+    DeviceRecord,
+    Fact,
+    RecoveryCodeRecord,
+    note,
+    utc_now,
+)
 
 _CHECK = "key_check_"
 _PRIMARY = "key_primary"
@@ -63,6 +70,7 @@ async def check(database: Database, key_ring: KeyRing) -> None:
     async with database.session() as session, session.begin():
         primary = await _follow(session, key_ring)
         used = set(await session.scalars(select(DeviceRecord.key_version).distinct()))
+        used |= set(await session.scalars(select(RecoveryCodeRecord.key_version).distinct()))
         _refuse_missing({primary, *used}, key_ring)
     key_ring.encrypt_with(primary)
 

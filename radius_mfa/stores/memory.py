@@ -24,6 +24,7 @@ from radius_mfa.stores.interfaces import (
     Identity,
     Loaded,
     PasswordVerdict,
+    RecoveryMatch,
     Settled,
     Settlement,
     Subject,
@@ -168,6 +169,36 @@ class MemoryEnrolments:
         """Return what is on record of *user*."""
         self.fetches += 1
         return self.enrolments.get(user, Enrolment())
+
+
+class MemoryRecoveryCodes:
+    """Recovery codes of users, by themselves; what is used is kept by the login that did so."""
+
+    def __init__(self, codes: dict[str, list[str]] | None = None) -> None:
+        self._codes = codes or {}
+        self.used: dict[str, str] = {}
+
+    async def find(
+        self,
+        user: str,
+        codes: Sequence[str],
+        login: str,
+        now: float,  # noqa: ARG002 - nothing expires
+    ) -> RecoveryMatch | None:
+        """Return the code of *user* that is one of *codes*."""
+        for code in self._codes.get(user, []):
+            if code in codes:
+                return RecoveryMatch(code, code, self.used.get(code, login) != login)
+        return None
+
+    async def consume(self, match: RecoveryMatch, login: str, now: float) -> bool:  # noqa: ARG002
+        """Use a code; False where another login was faster."""
+        return self.used.setdefault(match.code_id, login) == login
+
+    async def release(self, match: RecoveryMatch, login: str) -> None:
+        """Give a code back."""
+        if self.used.get(match.code_id) == login:
+            del self.used[match.code_id]
 
 
 class MemoryDirectory:

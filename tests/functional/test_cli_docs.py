@@ -13,7 +13,7 @@ from radius_mfa.cli.common import ExitCode
 
 TEXT = (Path(__file__).parents[2] / "docs" / "command-line.md").read_text("utf-8")
 SECTIONS: dict[str, str] = dict(
-    re.findall(r"^### `radius-mfa ([a-z ]+)`\n(.*?)(?=^##|\Z)", TEXT, re.MULTILINE | re.DOTALL)
+    re.findall(r"^### `radius-mfa ([a-z -]+)`\n(.*?)(?=^##|\Z)", TEXT, re.MULTILINE | re.DOTALL)
 )
 
 

@@ -1,5 +1,6 @@
 """VPN logins of users whose passwords live in a real slapd."""
 
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
@@ -269,7 +270,14 @@ def test_a_second_factor_is_required_of_a_user_of_the_directory(
         [row] = [one for one in preview if one["user"] == "user11"]
         assert row["then"] == "in_enrollment"
 
+        assert "user11 has no device" in command("device", "recovery-codes", "user11").err
         assert command("device", "add", "user11", "--confirmed").exit_code == 0
+        codes = command("device", "recovery-codes", "user11").out
+        typed = PASSWORD + re.findall(r"^ {4}([a-z2-9-]{11})$", codes, re.MULTILINE)[0]
+        assert nas.login("corp\\user11", typed).code == ACCESS_ACCEPT
+        assert nas.login("user11", typed).code == ACCESS_REJECT
+        assert reason(server, "user11") == "code_replayed"
+        assert command("user", "show", "user11", "--json").json()["recovery_codes"] == 9
         done = command("user", "suspend", "user11", "--factor").out
         assert done.startswith("The second factor of user11 is suspended")
         assert command("user", "unlock", "user11", "user7").err == ""
@@ -288,6 +296,7 @@ def test_a_second_factor_is_required_of_a_user_of_the_directory(
             "requirement.require",
             "requirement.extend",
             "device.add",
+            "recovery_codes.renew",
             "factor.suspend",
             "user.unlock",
             "user.reset",

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from radius_mfa import tasks
 from radius_mfa.errors import BackendUnavailable, ConfigurationError, Refused
@@ -22,7 +22,8 @@ from radius_mfa.stores.interfaces import Subject
 from radius_mfa.stores.key_rotation import KeyRotation
 from radius_mfa.stores.keyring import KeyRing
 from radius_mfa.stores.nodes import Node, Nodes
-from radius_mfa.stores.records import Database, DeviceRecord
+from radius_mfa.stores.records import Database, DeviceRecord, RecoveryCodeRecord
+from radius_mfa.stores.recovery_codes import RecoveryCodeStore
 from tests.integration.conftest import Statements, Told
 from tests.support.redis import RealRedis, scripts_over
 from tests.support.server import eventually
@@ -449,3 +450,44 @@ async def test_a_row_under_a_key_that_nobody_has_is_no_answer(machine: Machine) 
     stranger = EnrolmentStore(machine.database, KeyRing({5: b"5" * 32}), Told())
     with pytest.raises(BackendUnavailable, match="no key of version 1"):
         await stranger.fetch("user0")
+
+
+# Recovery codes
+
+
+async def test_recovery_codes_are_moved_too_and_hold_their_key_until_then(
+    machine: Machine,
+) -> None:
+    """More than a batch of them; each still lets its user in, and none is used up."""
+    store = RecoveryCodeStore(machine.store, machine.key_ring)
+    codes = {user: await store.renew(user) for user in ("user0", "user1")}
+    await machine.rotate()
+    async with machine.database.session() as session:
+        versions = set(await session.scalars(select(RecoveryCodeRecord.key_version)))
+    assert versions == {2}
+    await machine.rotation.retire(1)
+    fresh = twin(machine)
+    assert fresh.key_ring.versions == {2}
+    store = RecoveryCodeStore(fresh.store, fresh.key_ring)
+    for user, known in codes.items():
+        for code in known:
+            match = await store.find(user, [code], "login", 0)
+            assert match is not None
+            assert not match.used
+
+
+async def test_a_key_that_a_recovery_code_is_under_is_not_retired(machine: Machine) -> None:
+    old = twin(machine)
+    await machine.rotate()
+    await RecoveryCodeStore(old.store, old.key_ring).renew("user0")
+    with pytest.raises(Refused, match="key version 1 is in use by 10 records"):
+        await machine.rotation.retire(1)
+
+
+async def test_a_recovery_code_that_nothing_decrypts_ends(machine: Machine) -> None:
+    store = RecoveryCodeStore(machine.store, machine.key_ring)
+    await store.renew("user0")
+    async with machine.database.session() as session, session.begin():
+        await session.execute(update(RecoveryCodeRecord).values(digest=b"rubbish"))
+    await machine.rotate()
+    assert (await machine.store.user("user0")).recovery_codes == 0

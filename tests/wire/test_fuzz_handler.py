@@ -19,7 +19,12 @@ from radius_mfa.policy.access import Enrolment
 from radius_mfa.policy.totp import Device
 from radius_mfa.protocol.nas import Nas, NasTable
 from radius_mfa.server.handler import AnswerPolicy, Handler
-from radius_mfa.stores.memory import MemoryAttempts, MemoryDirectory, MemoryEnrolments
+from radius_mfa.stores.memory import (
+    MemoryAttempts,
+    MemoryDirectory,
+    MemoryEnrolments,
+    MemoryRecoveryCodes,
+)
 from tests.support import totp
 from tests.support.radius import (
     ACCESS_ACCEPT,
@@ -71,6 +76,7 @@ def handler() -> Handler:
         MemoryAttempts(),
         MemoryEnrolments({"alice": Enrolment(1, known=True, devices=(device,))}),
         MemoryDirectory({"alice": "pw"}),
+        MemoryRecoveryCodes(),
         digest_key=b"k" * 32,
     )
     return Handler(table, login, policy=AnswerPolicy(reject_delay_seconds=0))

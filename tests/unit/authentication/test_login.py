@@ -15,7 +15,12 @@ from radius_mfa.policy.lockout import UNTIL_UNLOCKED, LockoutPolicy
 from radius_mfa.policy.requirement import NOTHING_REQUIRED, Requirement
 from radius_mfa.policy.totp import Device, Window
 from radius_mfa.stores.interfaces import Identity, Loaded, PasswordVerdict, Settled
-from radius_mfa.stores.memory import MemoryAttempts, MemoryDirectory, MemoryEnrolments
+from radius_mfa.stores.memory import (
+    MemoryAttempts,
+    MemoryDirectory,
+    MemoryEnrolments,
+    MemoryRecoveryCodes,
+)
 from tests.support import totp
 
 NOW = 1_700_000_000.0
@@ -45,6 +50,7 @@ class World:
     counted: frozenset[Factor] = frozenset(Factor)
     window: Window = Window()
     requirement: Requirement = NOTHING_REQUIRED
+    codes: tuple[str, ...] = ()
     packets: int = 0
     outcomes: list[Outcome] = field(default_factory=list)
 
@@ -55,10 +61,12 @@ class World:
             known=True,
             suspended=self.suspended,
             devices=self.devices,
+            recovery_codes=len(self.codes),
             requirement=self.requirement,
         )
         self.enrolments = MemoryEnrolments({"alice": known})
         self.directory: Any = MemoryDirectory({"alice": PASSWORD}, ("corp.example", "corp"))
+        self.recovery_codes: Any = MemoryRecoveryCodes({"alice": list(self.codes)})
         self.trace = Trace()
 
     async def login(
@@ -72,6 +80,7 @@ class World:
             self.attempts,
             self.enrolments,
             self.directory,
+            self.recovery_codes,
             digest_key=b"k" * 32,
             window=self.window,
             counted_factors=self.counted,
@@ -383,6 +392,114 @@ async def test_the_client_says_how_users_type() -> None:
     world.directory = MemoryDirectory({"alice": "grün"})
     typed = b"%b,%b" % (code().encode(), "grün".encode("latin-1"))
     assert await world.login(typed, split=split) == ACCEPT
+
+
+# Recovery codes
+
+CODES = ("abcdefghjk", "mnpqrstuvw")
+RECOVERED = Accept("recovery_code")
+
+
+@pytest.mark.parametrize("typed", ["abcdefghjk", "abcde-fghjk", "ABCDE-FGHJK", "AbCdEfGhJk"])
+async def test_a_recovery_code_stands_in_for_a_code_once(typed: str) -> None:
+    """O17: with the hyphen or without, in capitals or not; the others stay."""
+    world = World(codes=CODES)
+    assert await world.login(PASSWORD + typed) == RECOVERED
+    assert await world.login(PASSWORD + typed) is RejectReason.CODE_REPLAYED
+    assert len(world.directory.asked) == 1, "no bind for a used code"
+    assert await world.login(PASSWORD + CODES[1]) == RECOVERED
+    assert await world.login(PASSWORD + code()) == ACCEPT, "the device works on"
+
+
+@pytest.mark.parametrize(
+    ("typed", "reason"),
+    [
+        (PASSWORD + "abcdefghjm", RejectReason.WRONG_CODE),
+        (PASSWORD + "abcd-efghjk", RejectReason.WRONG_CODE),
+        (PASSWORD + "abcdefghj", RejectReason.WRONG_CODE),
+        ("abcdefghjk" + PASSWORD, RejectReason.WRONG_CODE),
+        ("abcdefghjk", RejectReason.EMPTY_PASSWORD),
+        ("wrong abcdefghjk", RejectReason.WRONG_PASSWORD),
+    ],
+)
+async def test_a_recovery_code_is_not_used_up_by_a_reject(typed: str, reason: RejectReason) -> None:
+    """Rule 2: and each of these is a failure that counts."""
+    world = World(codes=CODES, lockout=LockoutPolicy(failures_by_source=2))
+    assert await world.login(typed) is reason
+    assert world.recovery_codes.used == {}
+    assert await world.login(PASSWORD + CODES[0]) == RECOVERED
+
+
+async def test_a_recovery_code_is_given_back_where_a_lock_closed_meanwhile() -> None:
+    """Rule 2, O13."""
+    world = World(codes=CODES, lockout=LockoutPolicy(failures_by_source=1))
+
+    class Slow(MemoryDirectory):
+        async def verify(
+            self, user: Identity, password: str, enrolment: Enrolment
+        ) -> PasswordVerdict:
+            await world.login("guess" + wrong())
+            return await super().verify(user, password, enrolment)
+
+    world.directory = Slow({"alice": PASSWORD})
+    assert await world.login(PASSWORD + CODES[0]) is RejectReason.ACCOUNT_LOCKED
+    assert world.recovery_codes.used == {}
+
+
+async def test_a_recovery_code_whose_reply_was_lost_lets_its_own_login_in_again() -> None:
+    """Redis went away between the two steps: the very packet, sent again, is no second login."""
+    world = World(codes=CODES)
+    intact = world.attempts
+
+    class Away(MemoryAttempts):
+        async def settle(self, *_args: Any) -> Settled:
+            raise BackendUnavailable("redis", "down")
+
+    world.attempts = Away()
+    with pytest.raises(BackendUnavailable):
+        await world.login(PASSWORD + CODES[0], packet=b"p")
+    world.attempts = intact
+    assert await world.login(PASSWORD + CODES[0], packet=b"q") is RejectReason.CODE_REPLAYED
+    assert await world.login(PASSWORD + CODES[0], packet=b"p") == RECOVERED
+
+
+async def test_a_recovery_code_goes_where_the_client_has_its_codes() -> None:
+    split = SplitPolicy(CodePosition.START, ",")
+    world = World(codes=CODES)
+    assert await world.login(f"ABCDE-FGHJK,{PASSWORD}", split=split) == RECOVERED
+    assert await world.login(f"{CODES[1]}{PASSWORD}", split=split) is RejectReason.WRONG_CODE
+
+
+@pytest.mark.parametrize(
+    ("world", "typed"),
+    [
+        pytest.param(World(), PASSWORD + CODES[0], id="user-without-any"),
+        pytest.param(World(codes=CODES), PASSWORD + wrong(), id="field-without-one"),
+        pytest.param(World(codes=CODES), PASSWORD + code(), id="right-code"),
+    ],
+)
+async def test_recovery_codes_are_looked_up_only_where_one_may_have_been_typed(
+    world: World, typed: str
+) -> None:
+    """The way of nearly every login asks the database nothing."""
+    world.recovery_codes = None
+    await world.login(typed)
+
+
+async def test_two_logins_with_one_recovery_code_at_once() -> None:
+    """Rule 1: the store lets one of them have it, whatever both have seen."""
+    world = World(codes=CODES)
+
+    class Slow(MemoryDirectory):
+        async def verify(
+            self, user: Identity, password: str, enrolment: Enrolment
+        ) -> PasswordVerdict:
+            world.directory = MemoryDirectory({"alice": PASSWORD})
+            assert await world.login(PASSWORD + CODES[0]) == RECOVERED
+            return await super().verify(user, password, enrolment)
+
+    world.directory = Slow({"alice": PASSWORD})
+    assert await world.login(PASSWORD + CODES[0]) is RejectReason.CODE_REPLAYED
 
 
 # Modes: the table itself is tested in tests/unit/policy/test_access.py

@@ -26,7 +26,12 @@ from radius_mfa.protocol.duplicates import DuplicateCache
 from radius_mfa.protocol.nas import Nas, NasTable
 from radius_mfa.server.handler import STATUS_SERVER_PER_SECOND, AnswerPolicy, Handler
 from radius_mfa.server.metrics import Metrics
-from radius_mfa.stores.memory import MemoryAttempts, MemoryDirectory, MemoryEnrolments
+from radius_mfa.stores.memory import (
+    MemoryAttempts,
+    MemoryDirectory,
+    MemoryEnrolments,
+    MemoryRecoveryCodes,
+)
 from radius_mfa.tasks import spawn
 from tests.support import totp
 from tests.support.radius import (
@@ -385,6 +390,7 @@ async def test_end_to_end_over_memory() -> None:
         MemoryAttempts(),
         MemoryEnrolments({"alice": Enrolment(1, known=True, devices=(device,))}),
         MemoryDirectory({"alice": "pw"}),
+        MemoryRecoveryCodes(),
         digest_key=b"k" * 32,
     )
     metrics = Metrics()
