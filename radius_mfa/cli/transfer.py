@@ -26,6 +26,7 @@ from radius_mfa.imports import bundle
 from radius_mfa.imports.bundle import ExportedDevice, ExportedUser, Lock
 from radius_mfa.imports.rows import DeviceRow, Fault
 from radius_mfa.policy.identity import canonical_user
+from radius_mfa.policy.requirement import NOTHING_REQUIRED
 from radius_mfa.stores.bulk import Bulk, BulkDevice, BulkUser, Existing, Obstacle, Outcome
 from radius_mfa.stores.enrolments import NewDevice
 
@@ -69,7 +70,8 @@ def export(
     devices = sum(len(user.devices) for user in users)
     output.print(
         f"Wrote {plural(len(users), 'user')} and {plural(devices, 'device')} to {file}\n"
-        "Not in it: failures and locks, used codes, configuration, clients, the key ring.\n"
+        "Not in it: failures and locks, used codes, recovery codes, the audit trail, "
+        "configuration, clients, the key ring.\n"
         "Whoever opens it has every seed: keep passphrase or key apart from it."
     )
 
@@ -107,7 +109,7 @@ def import_everything(
         raise Refused("standard input is the export itself", "give --passphrase-file")
     now, realms = time(), settings(ctx).directory.local.realms
     users = [
-        _bulk_user(user, canonical_user(user.name, realms), now)
+        _bulk_user(user, user.name if user.directory else canonical_user(user.name, realms), now)
         for user in bundle.opened(octets, _lock(passphrase_file, key_file))
     ]
     twice = len(users) - len({user.name for user in users})
@@ -161,6 +163,9 @@ def _exported(user: BulkUser) -> ExportedUser:
             )
             for one in user.devices
         ),
+        user.directory,
+        user.user_name,
+        user.requirement or NOTHING_REQUIRED,
     )
 
 
@@ -174,6 +179,9 @@ def _bulk_user(user: ExportedUser, name: str, now: float) -> BulkUser:
         password_hash=user.password_hash,
         password_changed_at=user.password_changed_at,
         devices=tuple(_bulk_device(device, now) for device in user.devices),
+        directory=user.directory,
+        user_name=user.user_name,
+        requirement=user.requirement,
     )
 
 

@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from radius_mfa.errors import Refused
 from radius_mfa.imports.rows import DeviceRow
+from radius_mfa.policy.requirement import NOTHING_REQUIRED, Requirement
 from radius_mfa.policy.totp import Algorithm
 
 MAGIC = b"radius-mfa export 1"
@@ -53,7 +54,11 @@ class ExportedDevice:
 
 @dataclass(frozen=True, slots=True)
 class ExportedUser:
-    """A user with everything that is durable."""
+    """A user with everything that can be moved.
+
+    *name* is the key; a user of another directory than the local one has a *directory*, and in
+    *user_name* what people call them.
+    """
 
     name: str
     created_at: datetime
@@ -61,6 +66,9 @@ class ExportedUser:
     password_hash: str | None = field(repr=False)
     password_changed_at: datetime | None
     devices: tuple[ExportedDevice, ...]
+    directory: str | None = None
+    user_name: str | None = None
+    requirement: Requirement = NOTHING_REQUIRED
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +199,9 @@ def _user_values(user: ExportedUser) -> dict[str, Any]:
             }
             for device in user.devices
         ],
+        "directory": user.directory,
+        "user_name": user.user_name,
+        "requirement": user.requirement,
     }
 
 
@@ -203,6 +214,9 @@ def _user(values: Mapping[str, Any]) -> ExportedUser:
         values["password_hash"],
         _moment(values["password_changed_at"]),
         tuple(_device(name, device) for device in values["devices"]),
+        values["directory"],
+        values["user_name"],
+        Requirement(**values["requirement"]),
     )
 
 

@@ -21,10 +21,16 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from radius_mfa.errors import BackendUnavailable, Refused
 from radius_mfa.policy.new_device import unfit
+from radius_mfa.policy.requirement import NOTHING_REQUIRED, Requirement
 from radius_mfa.policy.totp import Algorithm
 from radius_mfa.stores import audit, keys
 from radius_mfa.stores.audit import Act
-from radius_mfa.stores.enrolments import NewDevice, seed_owner
+from radius_mfa.stores.enrolments import (
+    NewDevice,
+    requirement_of,
+    requirement_values,
+    seed_owner,
+)
 from radius_mfa.stores.keyring import KeyRing, WrongKeyError
 from radius_mfa.stores.records import Database, DeviceRecord, LocalUser, MfaUser, utc_now
 
@@ -63,9 +69,11 @@ class BulkDevice:
 
 @dataclass(frozen=True, slots=True)
 class BulkUser:
-    """A user to put on record, or one on record.
+    """A user to put on record, or one on record; *name* is the key.
 
-    *described* is False where the source knows the user's devices alone.
+    *described* is False where the source knows the user's devices alone. A user of another
+    directory than the local one has a *directory*, and a *user_name* for people. *requirement* is
+    None where the source knows nothing of it.
     """
 
     name: str
@@ -77,6 +85,14 @@ class BulkUser:
     password_hash: str | None = field(default=None, repr=False)
     password_changed_at: datetime | None = None
     devices: tuple[BulkDevice, ...] = ()
+    directory: str | None = None
+    user_name: str | None = None
+    requirement: Requirement | None = None
+
+    @property
+    def called(self) -> str:
+        """What people call the user."""
+        return self.user_name or self.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +123,7 @@ class _Plan:
     """Rows to write, and names whose records they change."""
 
     users: list[dict[str, Any]] = field(default_factory=list)
-    suspensions: list[dict[str, Any]] = field(default_factory=list)
+    changes: list[dict[str, Any]] = field(default_factory=list)
     passwords: list[dict[str, Any]] = field(default_factory=list)
     new_passwords: list[dict[str, Any]] = field(default_factory=list)
     devices: list[dict[str, Any]] = field(default_factory=list)
@@ -202,7 +218,12 @@ class Bulk:
                 suspended_at=user.suspended_at,
                 password_hash=one.password_hash if one else None,
                 password_changed_at=one.password_changed_at if one else None,
-                devices=tuple(self._readable(devices[user.name], obstacles)),
+                devices=tuple(
+                    self._readable(user.user_name or user.name, devices[user.name], obstacles)
+                ),
+                directory=user.directory,
+                user_name=user.user_name,
+                requirement=requirement_of(user),
             )
             for user in await session.scalars(named)
             for one in [passwords.get(user.name)]
@@ -216,7 +237,7 @@ class Bulk:
             yield session
 
     def _readable(
-        self, records: Iterable[DeviceRecord], obstacles: list[Obstacle]
+        self, owner: str, records: Iterable[DeviceRecord], obstacles: list[Obstacle]
     ) -> Iterator[BulkDevice]:
         for record in records:
             try:
@@ -224,7 +245,7 @@ class Bulk:
             except WrongKeyError as error:
                 what = f"the seed of {record.name} can't be decrypted: {error}"
                 obstacles.append(
-                    Obstacle("database", record.user, what, "remove it, or restore the key ring")
+                    Obstacle("database", owner, what, "remove it, or restore the key ring")
                 )
                 continue
             yield BulkDevice(
@@ -283,7 +304,7 @@ class Bulk:
             outcome.obstacles += [
                 Obstacle(
                     device.place,
-                    user.name,
+                    user.called,
                     "there is no such user",
                     "add the user, or see --create-users; is the realm in directory.local.realms?",
                 )
@@ -294,7 +315,7 @@ class Bulk:
             outcome.obstacles.append(
                 Obstacle(
                     user.place,
-                    user.name,
+                    user.called,
                     "the user exists already",
                     "leave the row out, or see --existing skip and --existing update",
                 )
@@ -315,11 +336,25 @@ class Bulk:
         if user.name not in known.users:
             outcome.users_added += 1
             created_at = user.created_at or now
-            plan.users.append({"name": user.name, "created_at": created_at, "suspended_at": since})
+            plan.users.append(
+                {
+                    "name": user.name,
+                    "created_at": created_at,
+                    "suspended_at": since,
+                    "directory": user.directory,
+                    "user_name": user.user_name,
+                    **requirement_values(user.requirement or NOTHING_REQUIRED),
+                }
+            )
         elif user.described:
             outcome.users_updated += 1
-            if user.suspended is not None:
-                plan.suspensions.append({"name": user.name, "suspended_at": since})
+            change: dict[str, Any] = {} if user.suspended is None else {"suspended_at": since}
+            if user.user_name is not None:
+                change["user_name"] = user.user_name
+            if user.requirement is not None:
+                change |= requirement_values(user.requirement)
+            if change:
+                plan.changes.append({"name": user.name, **change})
         if user.password_hash is not None:
             changed_at = user.password_changed_at or now
             row = {"password_hash": user.password_hash, "password_changed_at": changed_at}
@@ -339,7 +374,7 @@ class Bulk:
         unfitness = unfit(new.name, new.seed, new.digits, new.time_step_seconds)
         if unfitness:
             outcome.obstacles += [
-                Obstacle(device.place, user.name, *finding) for finding in unfitness
+                Obstacle(device.place, user.called, *finding) for finding in unfitness
             ]
             return
         same = [record for record in on_record if self._is_same(record, new)]
@@ -347,7 +382,7 @@ class Bulk:
             outcome.obstacles.append(
                 Obstacle(
                     device.place,
-                    user.name,
+                    user.called,
                     f"the user has this device, or one of its name, already: {same[0].name}",
                     "leave the row out, name it otherwise, or see --existing",
                 )
@@ -420,7 +455,7 @@ async def _write(session: AsyncSession, plan: _Plan) -> None:
     ):
         for chunk in _chunks(rows):
             await session.execute(insert(table), chunk)
-    for table, rows in ((MfaUser, plan.suspensions), (LocalUser, plan.passwords)):
+    for table, rows in ((MfaUser, plan.changes), (LocalUser, plan.passwords)):
         for chunk in _chunks(rows):
             await session.execute(update(table), chunk)
 

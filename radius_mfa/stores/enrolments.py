@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequen
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 
 import orjson
 from sqlalchemy import delete, func, select, update
@@ -195,7 +196,7 @@ class EnrolmentStore:
             suspended=record.suspended_at is not None,
             devices=tuple(self._device(one) for one in devices if one.confirmed_at is not None),
             recovery_codes=codes,
-            requirement=Requirement(*_cached(_requirement(record))),
+            requirement=Requirement(*_cached(requirement_of(record))),
         )
 
     def _device(self, record: DeviceRecord) -> Device:
@@ -403,7 +404,7 @@ class EnrolmentStore:
                 user.created_at,
                 passwords.get(user.name),
                 tuple(devices.get(user.name, ())),
-                _requirement(user),
+                requirement_of(user),
                 codes.get(user.name, 0),
             )
             for user in users
@@ -435,7 +436,7 @@ class EnrolmentStore:
             user.created_at,
             local.password_changed_at if local else None,
             tuple(map(_on_record, devices)),
-            _requirement(user),
+            requirement_of(user),
             codes.get(name, 0),
         )
 
@@ -552,7 +553,8 @@ async def _unused_codes(session: AsyncSession, user: str | None = None) -> dict[
     return {name: count for name, count in await session.execute(query)}  # noqa: C416 - typed rows
 
 
-def _requirement(record: MfaUser) -> Requirement:
+def requirement_of(record: MfaUser) -> Requirement:
+    """Return what is required of a user."""
     return Requirement(
         _seconds(record.required_from),
         _seconds(record.enrol_by),
@@ -569,18 +571,28 @@ def _cached(asked: Requirement) -> tuple[float | None, float | None, float | Non
 
 def _apply(record: MfaUser, change: Callable[[Requirement], Requirement]) -> bool:
     """Change what is required of a user; return whether that changed anything."""
-    before = _requirement(record)
+    before = requirement_of(record)
     after = change(before)
     if after == before:
         return False
-    record.required_from, record.enrol_by = _moment(after.required_from), _moment(after.enrol_by)
-    record.exempt_until, record.exempt_reason = (
-        _moment(after.exempt_until),
-        after.exempt_reason or None,
-    )
-    if after.factor_suspended != before.factor_suspended:
-        record.factor_suspended_at = utc_now() if after.factor_suspended else None
+    for name, value in requirement_values(after, record.factor_suspended_at).items():
+        setattr(record, name, value)
     return True
+
+
+def requirement_values(
+    asked: Requirement, factor_suspended_at: datetime | None = None
+) -> dict[str, Any]:
+    """Return the columns of MfaUser that hold *asked*; a suspension is from now on by default."""
+    return {
+        "required_from": _moment(asked.required_from),
+        "enrol_by": _moment(asked.enrol_by),
+        "exempt_until": _moment(asked.exempt_until),
+        "exempt_reason": asked.exempt_reason or None,
+        "factor_suspended_at": (factor_suspended_at or utc_now())
+        if asked.factor_suspended
+        else None,
+    }
 
 
 def _seconds(moment: datetime | None) -> float | None:

@@ -14,6 +14,7 @@ import pytest
 from radius_mfa.imports import bundle
 from radius_mfa.policy.decision import RejectReason
 from radius_mfa.policy.totp import base32
+from radius_mfa.stores.interfaces import Identity
 from tests.functional.test_cli import Command, in_process
 from tests.support import pskc, totp
 from tests.support.debian import tool
@@ -100,6 +101,26 @@ def test_an_export_read_by_a_fresh_installation_lets_its_users_in(
             command("import", exported, *with_key, "--existing", "skip", config=new.config)
         )
         assert "2 users left as they were" in done.out
+
+
+def test_a_directory_s_user_keeps_key_and_requirement_on_the_way(
+    tmp_path: Path, command: Command
+) -> None:
+    """The key is no name: it is not put in lower case, and a suspended factor stays so."""
+    exported = str(tmp_path / "all.rmx")
+    with_key = ("--key-file", file(tmp_path, "key", base64.b64encode(os.urandom(32))))
+    ann = Identity("LDAP/corp/4F2A-UUID", "ann", "corp", dn="uid=ann")
+    with Site(tmp_path / "old") as old, Site(tmp_path / "new") as new:
+        old.with_stores(lambda stores: stores.enrolments.know(ann))
+        for words in (("require",), ("suspend", "--factor")):
+            quiet(command("user", words[0], ann.key, *words[1:], config=old.config))
+        [before] = command("user", "list", "--json", config=old.config).json()
+        assert before["mfa"]["state"] == "DISABLED"
+        quiet(command("export", exported, *with_key, config=old.config))
+        quiet(command("import", exported, *with_key, config=new.config))
+        assert command("user", "list", "--json", config=new.config).json() == [before]
+        again = quiet(command("import", exported, *with_key, config=new.config), exit_code=1)
+        assert "ann: the user exists already" in again.out
 
 
 def test_a_passphrase_locks_an_export_too(

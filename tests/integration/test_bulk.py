@@ -9,10 +9,12 @@ import pytest
 from sqlalchemy import update
 
 from radius_mfa.errors import BackendUnavailable, Refused
+from radius_mfa.policy.requirement import NOTHING_REQUIRED, Requirement
 from radius_mfa.stores import bulk as bulk_module
 from radius_mfa.stores import keys
 from radius_mfa.stores.bulk import Bulk, BulkDevice, BulkUser, Existing
 from radius_mfa.stores.enrolments import EnrolmentStore, NewDevice
+from radius_mfa.stores.interfaces import Identity
 from radius_mfa.stores.keyring import KeyRing
 from radius_mfa.stores.records import Database, DeviceRecord
 from tests.integration.conftest import Told, everything
@@ -244,6 +246,36 @@ async def test_everything_comes_out_as_it_went_in(bulk: Bulk, store: EnrolmentSt
         ("phone", SEED, NOW),
         ("waiting", OTHER_SEED, None),
     ]
+
+
+async def test_a_directory_s_user_goes_in_as_they_came_out(
+    bulk: Bulk, store: EnrolmentStore
+) -> None:
+    """With key, directory and name, and with what is required: a suspended factor stays so."""
+    ann = Identity("LDAP/corp/4F2A", "ann", "corp", dn="uid=ann")
+    asked = Requirement(1.0, 2.5, 3.0, factor_suspended=True, exempt_reason="new")
+    await store.know(ann)
+    await store.add_device(ann.key, NewDevice("phone", SEED), confirmed=True)
+    await store.change_requirements([ann.key], "test", lambda _: asked)
+    exported, _ = await bulk.everything()
+    await store.delete_user(ann.key)
+    await bulk.take_in(exported)
+    [moved] = await store.users()
+    assert (moved.key, moved.name, moved.directory) == (ann.key, "ann", "corp")
+    assert moved.requirement == asked
+    assert [one.name for one in await store.named("ann")] == ["ann"]
+    [kept] = (await store.fetch(ann.key)).devices
+    assert kept.seed == SEED
+    [obstacle] = (await bulk.take_in(exported)).obstacles
+    assert obstacle.user == "ann"
+
+    renamed = replace(exported[0], user_name="ann-smith", requirement=NOTHING_REQUIRED, devices=())
+    await bulk.take_in([renamed], Existing.UPDATE)
+    [moved] = await store.users()
+    assert (moved.name, moved.requirement) == ("ann-smith", NOTHING_REQUIRED)
+    await bulk.take_in([owner(ann.key, device("b", OTHER_SEED))])
+    [moved] = await store.users()
+    assert moved.name == "ann-smith", "a source that knows devices alone changes nothing else"
 
 
 async def test_a_seed_that_can_t_be_decrypted_is_named_and_the_others_come_out(

@@ -11,6 +11,7 @@ from radius_mfa.errors import Refused
 from radius_mfa.imports import bundle
 from radius_mfa.imports.bundle import ExportedDevice, ExportedUser, Lock
 from radius_mfa.imports.rows import DeviceRow
+from radius_mfa.policy.requirement import Requirement
 from radius_mfa.policy.totp import Algorithm
 
 SEED = b"canary-seed-octets!!"
@@ -37,6 +38,17 @@ USERS = [
         ),
     ),
     ExportedUser("bob", DAY, None, None, None, ()),
+    ExportedUser(
+        "LDAP/corp/4F2A",
+        DAY,
+        None,
+        None,
+        None,
+        (),
+        "corp",
+        "ann",
+        Requirement(1.0, 2.5, 3.0, factor_suspended=True, exempt_reason="new"),
+    ),
 ]
 
 
