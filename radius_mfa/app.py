@@ -277,7 +277,6 @@ class Server:
         self._stores = stores
         self.metrics = Metrics()
         self._redis_outage, self._database_outage = Outage(), Outage()
-        self._up = {"redis": True, "database": True}
         self._node_id = secrets.token_hex(8)
         self._unfit_keys = ""
         self._told_keys = self._keys
@@ -303,7 +302,7 @@ class Server:
             ),
             duplicates=DuplicateCache(radius.reply_cache_seconds),
             metrics=self.metrics,
-            backends_up=lambda: self._up["redis"],
+            backends_up=lambda: self._redis_outage.over,
         )
         self.listeners: list[UdpListener] = []
 
@@ -407,11 +406,8 @@ class Server:
                 up = await look()
             except Exception as error:  # noqa: BLE001 - a watch that ended would say "up" for ever
                 up = False
-                outage.is_news(
-                    BackendUnavailable(backend, "unknown")
-                )  # what isn't known isn't well
+                outage.is_news(BackendUnavailable(backend, "unknown"))  # and not: it is well
                 log.error("watch.failed", backend=backend, **fault(error))  # noqa: TRY400 - no traceback for an operator
-            self._up[backend] = up
             self.metrics.backend_up.labels(backend).set(up)
             await asyncio.sleep(WATCH_SECONDS)
 

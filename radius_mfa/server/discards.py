@@ -3,9 +3,7 @@
 import structlog
 
 from radius_mfa.errors import Discard
-
-INTERVAL_SECONDS = 10.0
-"""A (reason, source) is written once in this time; the next line says how many came between."""
+from radius_mfa.server.line_quota import LineQuota
 
 MAX_SUBJECTS = 1024
 
@@ -30,8 +28,7 @@ class DiscardLog:
     """Writes ``packet.discarded`` lines."""
 
     def __init__(self) -> None:
-        self._next_line: dict[tuple[str, str], float] = {}
-        self._suppressed: dict[tuple[str, str], int] = {}
+        self._quota = LineQuota(1)
         self._next_sweep = 0.0
 
     def write(self, discard: Discard, source: str, now: float) -> None:
@@ -40,30 +37,24 @@ class DiscardLog:
             log.debug("packet.discarded", reason=discard.reason, source=source)
             return
         subject = self._subject(discard.reason, source, now)
-        if now < self._next_line.get(subject, 0.0):
-            self._suppressed[subject] = self._suppressed.get(subject, 0) + 1
+        suppressed = self._quota.take(subject, now)
+        if suppressed is None:
             return
-        self._next_line[subject] = now + INTERVAL_SECONDS
         log.warning(
             "packet.discarded",
             reason=discard.reason,
             source=subject[1],
             detail=str(discard),
             hint=_CURES.get(discard.reason, ""),
-            suppressed=self._suppressed.pop(subject, 0),
+            suppressed=suppressed,
         )
 
     def _subject(self, reason: str, source: str, now: float) -> tuple[str, str]:
         """Return what the line is about: beyond MAX_SUBJECTS, all sources together."""
         subject = (reason, source)
-        if subject in self._next_line or len(self._next_line) < MAX_SUBJECTS:
+        if subject in self._quota or len(self._quota) < MAX_SUBJECTS:
             return subject
         if now >= self._next_sweep:
             self._next_sweep = now + 1.0  # a flood must not pay a sweep for every packet
-            self._forget_past(now)
-        return subject if len(self._next_line) < MAX_SUBJECTS else (reason, MANY_SOURCES)
-
-    def _forget_past(self, now: float) -> None:
-        for subject in [s for s, at in self._next_line.items() if at <= now]:
-            del self._next_line[subject]
-            self._suppressed.pop(subject, None)
+            self._quota.forget_past(now)
+        return subject if len(self._quota) < MAX_SUBJECTS else (reason, MANY_SOURCES)

@@ -26,9 +26,9 @@ from radius_mfa.protocol.duplicates import DuplicateCache, Entry, Source
 from radius_mfa.protocol.nas import Nas, NasTable
 from radius_mfa.protocol.reply import decision_reply, signed_reply
 from radius_mfa.protocol.wire import Code, Packet
+from radius_mfa.server.line_quota import LineQuota
 from radius_mfa.server.login_log import LoginRecord
 from radius_mfa.server.metrics import Metrics
-from radius_mfa.server.outages import LineQuota
 
 log = structlog.get_logger()
 
@@ -44,6 +44,9 @@ more than one not begun (RFC 5080 section 2.2.3; checklist D11)."""
 
 STATUS_SERVER_PER_SECOND = 100
 """A client gets no more answers to Status-Server than this; watchdogs send one in 6 to 60 s."""
+
+MAX_UNANSWERED_LINES = 50
+"""So many unanswered logins of one backend get a line in an interval; the others are counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +78,7 @@ class Handler:
         self._duplicates = DuplicateCache() if duplicates is None else duplicates
         self._metrics = Metrics() if metrics is None else metrics
         self._backends_up = backends_up
-        self._unanswered_lines = LineQuota()
+        self._unanswered_lines = LineQuota(MAX_UNANSWERED_LINES)
         self._log = log.bind()  # once: a logger costs a login a tenth of its line
         self._room = policy.max_requests_in_flight
         self._room_for_new = self._room - self._room // CONVERSATION_RESERVE

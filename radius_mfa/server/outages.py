@@ -1,12 +1,6 @@
-"""A backend that fails: the cure in an operator's words, and as many lines as anyone reads."""
-
-from collections import Counter
+"""A backend that fails: the cure in an operator's words, and each cause told once."""
 
 from radius_mfa.errors import BackendUnavailable
-
-INTERVAL_SECONDS = 10.0
-MAX_LINES = 50
-"""So many unanswered logins of one backend get their line in this time; the others are counted."""
 
 CURES = {
     "redis": "is redis.url right, and does the server run?",
@@ -41,6 +35,11 @@ class Outage:
     def __init__(self) -> None:
         self._told: set[str] = set()
 
+    @property
+    def over(self) -> bool:
+        """Whether the backend answers, as far as anybody knows."""
+        return not self._told
+
     def is_news(self, error: BackendUnavailable) -> bool:
         """Note that the backend is away; return whether that should be said."""
         news = error.cause not in self._told
@@ -51,26 +50,3 @@ class Outage:
         """Note that the backend answers; return whether that is news."""
         news, self._told = bool(self._told), set()
         return news
-
-
-class LineQuota:
-    """Bounds how many lines say the same: a storm of repeats must not fill the disk."""
-
-    def __init__(self) -> None:
-        self._ends: dict[str, float] = {}
-        self._lines: Counter[str] = Counter()
-        self._suppressed: Counter[str] = Counter()
-
-    def take(self, subject: str, now: float) -> int | None:
-        """Return how many lines were held back before this one; None to hold this back too.
-
-        *now* is monotonic, in seconds.
-        """
-        if now >= self._ends.get(subject, now):
-            self._ends[subject] = now + INTERVAL_SECONDS
-            self._lines[subject] = 0
-        self._lines[subject] += 1
-        if self._lines[subject] > MAX_LINES:
-            self._suppressed[subject] += 1
-            return None
-        return self._suppressed.pop(subject, 0)

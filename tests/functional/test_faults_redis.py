@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from radius_mfa.server.outages import MAX_LINES
+from radius_mfa.server.handler import MAX_UNANSWERED_LINES
 from tests.support import totp
 from tests.support.radius import ACCESS_ACCEPT, ACCESS_REJECT
 from tests.support.redis import Proxy, RealRedis, in_front_of
@@ -124,7 +124,7 @@ def test_a_redis_that_cannot_decide_is_silence_and_then_recovery_by_itself(
             refused = server.line("login.rejected", nas="rejecting")
             assert refused["reason"] == "backend_unavailable"
             assert refused["hint"] == f"redis: {fault.cause}"
-            assert len(server.lines("login.unanswered")) <= 2 * MAX_LINES
+            assert len(server.lines("login.unanswered")) <= 2 * MAX_UNANSWERED_LINES
             assert server.metric("radius_mfa_backend_up", backend="redis") == 0
             assert server.metric("radius_mfa_backend_up", backend="database") == 1
 

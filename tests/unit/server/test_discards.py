@@ -6,7 +6,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from radius_mfa.errors import BadMessageAuthenticator, Discard, DuplicateInFlight, UnknownNas
-from radius_mfa.server.discards import INTERVAL_SECONDS, MANY_SOURCES, MAX_SUBJECTS, DiscardLog
+from radius_mfa.server.discards import MANY_SOURCES, MAX_SUBJECTS, DiscardLog
+from radius_mfa.server.line_quota import INTERVAL_SECONDS
 
 STRANGER, FORGED = UnknownNas("no [[client]] holds it"), BadMessageAuthenticator("forged")
 
@@ -65,7 +66,7 @@ def test_a_flood_from_ever_new_sources_is_bounded_and_then_told_as_one() -> None
     (line,) = written((STRANGER, "another", INTERVAL_SECONDS * 1.2), log=log)
     assert line["source"] in {MANY_SOURCES, "another"}
     written((STRANGER, "much later", 10 * INTERVAL_SECONDS), log=log)
-    assert len(log._next_line) < MAX_SUBJECTS / 2, "what is past is forgotten"
+    assert len(log._quota) < MAX_SUBJECTS / 2, "what is past is forgotten"
 
 
 @pytest.mark.parametrize("count", [1, 3])
