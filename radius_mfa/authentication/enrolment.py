@@ -11,10 +11,14 @@ from functools import partial
 from radius_mfa.errors import Refused
 from radius_mfa.policy import requirement
 from radius_mfa.policy.access import State, state
-from radius_mfa.policy.requirement import DAY_SECONDS, DEFAULT_DAYS, MAX_DAYS, Requirement
+from radius_mfa.policy.requirement import (
+    DAY_SECONDS,
+    DEFAULT_DAYS,
+    MAX_DAYS,
+    MAX_REASON_CHARACTERS,
+    Requirement,
+)
 from radius_mfa.stores.interfaces import EnrolmentRecords, Unlocking
-
-MAX_REASON_CHARACTERS = 255
 
 
 class EnrolmentService:

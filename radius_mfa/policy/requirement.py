@@ -14,6 +14,9 @@ DEFAULT_DAYS = 7
 MAX_DAYS = 365
 """The longest enrolment period, and the longest exemption: each ends by itself."""
 
+MAX_REASON_CHARACTERS = 255
+"""Of the reason of an exemption."""
+
 
 @dataclass(frozen=True, slots=True)
 class Requirement:

@@ -5,7 +5,6 @@ One transaction, and around its end the same two calls to Redis for each user as
 """
 
 import asyncio
-import uuid
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -13,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from time import monotonic
-from typing import Any, TypeVar
+from typing import Any
 
 from sqlalchemy import delete, insert, select, text, update
 from sqlalchemy.exc import IntegrityError
@@ -27,14 +26,21 @@ from radius_mfa.stores import audit, keys
 from radius_mfa.stores.audit import Act
 from radius_mfa.stores.enrolments import (
     NewDevice,
+    device_values,
+    devices_by_user,
     requirement_of,
     requirement_values,
     seed_owner,
 )
 from radius_mfa.stores.keyring import KeyRing, WrongKeyError
-from radius_mfa.stores.records import Database, DeviceRecord, LocalUser, MfaUser, utc_now
-
-T = TypeVar("T")
+from radius_mfa.stores.records import (
+    Database,
+    DeviceRecord,
+    LocalUser,
+    MfaUser,
+    chunks,
+    utc_now,
+)
 
 CHUNK = 1000
 """Rows of one statement: far below what any database takes, and far above what it costs."""
@@ -197,7 +203,7 @@ class Bulk:
         obstacles: list[Obstacle] = []
         async with self._snapshot() as session:
             names = (await session.scalars(select(MfaUser.name).order_by(MfaUser.name))).all()
-            for chunk in _chunks(names):
+            for chunk in chunks(names, CHUNK):
                 found += await self._users(session, chunk, obstacles)
                 session.expunge_all()  # memory holds what is given out, and one chunk of records
         return found, obstacles
@@ -209,7 +215,7 @@ class Bulk:
         local = select(LocalUser).where(LocalUser.name.in_(names))
         passwords = {one.name: one for one in await session.scalars(local)}
         query = select(DeviceRecord).where(DeviceRecord.user.in_(names))
-        devices = await _by_user(session, query.order_by(DeviceRecord.created_at))
+        devices = await devices_by_user(session, query.order_by(DeviceRecord.created_at))
         return [
             BulkUser(
                 user.name,
@@ -272,7 +278,7 @@ class Bulk:
         users: set[str] = set()
         passwords: set[str] = set()
         devices: dict[str, list[DeviceRecord]] = defaultdict(list)
-        for chunk in _chunks(names):
+        for chunk in chunks(names, CHUNK):
             named = MfaUser.name.in_(chunk)
             if lock:
                 bump = update(MfaUser).where(named).values(version=MfaUser.version + 1)
@@ -286,7 +292,7 @@ class Bulk:
             local = select(LocalUser.name).where(LocalUser.name.in_(chunk))
             passwords.update(await session.scalars(local))
             query = select(DeviceRecord).where(DeviceRecord.user.in_(chunk))
-            devices |= await _by_user(session, query)
+            devices |= await devices_by_user(session, query)
         return _OnRecord(frozenset(users), frozenset(passwords), devices)
 
     def _plan(
@@ -407,17 +413,8 @@ class Bulk:
             return False
 
     def _row(self, user: str, device: BulkDevice) -> dict[str, Any]:
-        device_id, new = str(uuid.uuid4()), device.new
-        version, seed = self._key_ring.encrypt(new.seed, seed_owner(user, device_id))
         return {
-            "device_id": device_id,
-            "user": user,
-            "name": new.name,
-            "algorithm": new.algorithm,
-            "digits": new.digits,
-            "time_step_seconds": new.time_step_seconds,
-            "key_version": version,
-            "seed": seed,
+            **device_values(self._key_ring, user, device.new),
             "created_at": device.created_at or utc_now(),
             "confirmed_at": device.confirmed_at,
             "confirmed_step": device.confirmed_step,
@@ -431,7 +428,7 @@ class Bulk:
             raise BackendUnavailable("redis", "too slow for so many users at once")
 
     async def _told(self, names: Sequence[str]) -> None:
-        for chunk in _chunks(names):
+        for chunk in chunks(names, CHUNK):
             await asyncio.gather(*map(self._invalidate, chunk))
 
 
@@ -443,7 +440,7 @@ def _counts(outcome: Outcome) -> dict[str, int]:
 
 
 async def _write(session: AsyncSession, plan: _Plan) -> None:
-    for ids in _chunks(plan.replaced):
+    for ids in chunks(plan.replaced, CHUNK):
         await session.execute(
             delete(DeviceRecord).where(DeviceRecord.device_id.in_(ids)),
             execution_options={"synchronize_session": False},
@@ -453,20 +450,8 @@ async def _write(session: AsyncSession, plan: _Plan) -> None:
         (LocalUser, plan.new_passwords),
         (DeviceRecord, plan.devices),
     ):
-        for chunk in _chunks(rows):
+        for chunk in chunks(rows, CHUNK):
             await session.execute(insert(table), chunk)
     for table, rows in ((MfaUser, plan.changes), (LocalUser, plan.passwords)):
-        for chunk in _chunks(rows):
+        for chunk in chunks(rows, CHUNK):
             await session.execute(update(table), chunk)
-
-
-async def _by_user(session: AsyncSession, query: Any) -> dict[str, list[DeviceRecord]]:  # noqa: ANN401 - SQLAlchemy's Select of one entity
-    found: dict[str, list[DeviceRecord]] = defaultdict(list)
-    for record in await session.scalars(query):
-        found[record.user].append(record)
-    return found
-
-
-def _chunks(items: Sequence[T]) -> Iterator[Sequence[T]]:
-    for at in range(0, len(items), CHUNK):
-        yield items[at : at + CHUNK]

@@ -7,6 +7,7 @@ cached: a revoked device stops working at once. Where Redis can't be told, nothi
 import asyncio
 import secrets
 import uuid
+from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -34,6 +35,7 @@ from radius_mfa.stores.records import (
     MfaUser,
     RecoveryCodeRecord,
     begin_writing,
+    chunks,
     utc_now,
 )
 
@@ -96,6 +98,22 @@ def seed_owner(user: str, device_id: str) -> str:
 
 
 _KEY_VERSION = 2  # its place among the fields of a device
+
+
+def device_values(key_ring: KeyRing, user: str, new: NewDevice) -> dict[str, Any]:
+    """Return the columns of a device of *user* that follow from *new*, its seed encrypted."""
+    device_id = str(uuid.uuid4())
+    version, seed = key_ring.encrypt(new.seed, seed_owner(user, device_id))
+    return {
+        "device_id": device_id,
+        "user": user,
+        "name": new.name,
+        "algorithm": new.algorithm,
+        "digits": new.digits,
+        "time_step_seconds": new.time_step_seconds,
+        "key_version": version,
+        "seed": seed,
+    }
 
 
 class EnrolmentCodec:
@@ -244,11 +262,11 @@ class EnrolmentStore:
 
         Raises Refused for a user who is not on record, before the block.
         """
-        async with self.database.session() as session:
+        async with self.database.session() as session, session.begin():
+            await begin_writing(session)
             record = await session.get(MfaUser, user)
             if record is None:
                 raise NotOnRecord(user)
-        async with self.database.session() as session, session.begin():
             await audit.append(session, [Act(act, user, detail, record.user_name or "")])
             yield
 
@@ -278,7 +296,7 @@ class EnrolmentStore:
         are one transaction.
         """
         names = sorted(set(users))
-        slices = [names[at : at + USERS_AT_ONCE] for at in range(0, len(names), USERS_AT_ONCE)]
+        slices = list(chunks(names, USERS_AT_ONCE))
         async with self.database.session() as session:
             for some in slices:
                 found = await session.scalars(select(MfaUser.name).where(MfaUser.name.in_(some)))
@@ -292,7 +310,7 @@ class EnrolmentStore:
 
     async def _change_requirements(
         self,
-        users: list[str],
+        users: Sequence[str],
         act: str,
         change: Callable[[Requirement], Requirement],
         detail: dict[str, object],
@@ -319,29 +337,36 @@ class EnrolmentStore:
         """End every device and recovery code of *user*, and apply *change* to the requirement."""
         async with self.change(user, "user.reset", **detail) as session:
             await session.execute(delete(DeviceRecord).where(DeviceRecord.user == user))
-            await session.execute(delete(RecoveryCodeRecord).where(RecoveryCodeRecord.user == user))
+            await end_recovery_codes(session, user)
             _apply(await session.get_one(MfaUser, user), change)
 
     async def add_user(self, user: str, password_hash: str | None = None) -> None:
         """Put *user* on record, with a password of the local directory where one is given."""
+        now, password = utc_now(), None
+        if password_hash is not None:
+            password = LocalUser(name=user, password_hash=password_hash, password_changed_at=now)
         try:
-            async with self.database.session() as session, session.begin():
-                now = utc_now()
-                session.add(MfaUser(name=user, created_at=now))
-                await session.flush()
-                if password_hash is not None:
-                    session.add(
-                        LocalUser(name=user, password_hash=password_hash, password_changed_at=now)
-                    )
-                await session.flush()
-                await self._invalidate(user)  # "unknown" may be cached
-                await audit.append(session, [Act("user.add", user)])
+            await self._put_on_record(MfaUser(name=user, created_at=now), password)
         except IntegrityError:
             raise Refused(
                 f"the user {user} exists already",
                 f"to set a new password: radius-mfa user passwd {user}",
             ) from None
-        await self._invalidate_in_flight(user)
+
+    async def _put_on_record(
+        self, user: MfaUser, password: LocalUser | None = None, **detail: object
+    ) -> None:
+        """Put a new user on record; IntegrityError where somebody was faster."""
+        act = Act("user.add", user.name, detail, user.user_name or "")
+        async with self.database.session() as session, session.begin():
+            session.add(user)
+            await session.flush()
+            if password is not None:
+                session.add(password)
+                await session.flush()
+            await self._invalidate(act.subject)  # "unknown" may be cached
+            await audit.append(session, [act])
+        await self._invalidate_in_flight(act.subject)
 
     async def know(self, user: Identity) -> None:
         """Put a user whom another directory has on record, under the name they have there now."""
@@ -353,21 +378,11 @@ class EnrolmentStore:
             async with self.change(user.key, "user.rename", to=user.name) as session:
                 (await session.get_one(MfaUser, user.key)).user_name = user.name
             return
-        with suppress(IntegrityError):  # another node was quicker
-            async with self.database.session() as session, session.begin():
-                session.add(
-                    MfaUser(
-                        name=user.key,
-                        directory=user.directory,
-                        user_name=user.name,
-                        created_at=utc_now(),
-                    )
-                )
-                await session.flush()
-                await self._invalidate(user.key)
-                detail = {"directory": user.directory}
-                await audit.append(session, [Act("user.add", user.key, detail, user.name)])
-        await self._invalidate_in_flight(user.key)
+        fresh = MfaUser(
+            name=user.key, directory=user.directory, user_name=user.name, created_at=utc_now()
+        )
+        with suppress(IntegrityError):  # another node was quicker, and tells everybody itself
+            await self._put_on_record(fresh, directory=user.directory)
 
     async def delete_user(self, user: str) -> None:
         """Delete *user* with password and devices."""
@@ -389,23 +404,13 @@ class EnrolmentStore:
                 row.name: row.password_changed_at
                 for row in await session.scalars(select(LocalUser))
             }
-            devices: dict[str, list[DeviceOnRecord]] = {}
-            for record in await session.scalars(
-                select(DeviceRecord).order_by(DeviceRecord.created_at)
-            ):
-                devices.setdefault(record.user, []).append(_on_record(record))
+            devices = await devices_by_user(
+                session, select(DeviceRecord).order_by(DeviceRecord.created_at)
+            )
             codes = await _unused_codes(session)
         return [
-            UserOnRecord(
-                user.name,
-                user.user_name or user.name,
-                user.directory or LOCAL,
-                user.suspended_at,
-                user.created_at,
-                passwords.get(user.name),
-                tuple(devices.get(user.name, ())),
-                requirement_of(user),
-                codes.get(user.name, 0),
+            _user_on_record(
+                user, passwords.get(user.name), devices.get(user.name, ()), codes.get(user.name, 0)
             )
             for user in users
         ]
@@ -428,17 +433,8 @@ class EnrolmentStore:
             local = await session.get(LocalUser, name)
             devices = await self._devices(session, name)
             codes = await _unused_codes(session, name)
-        return UserOnRecord(
-            name,
-            user.user_name or name,
-            user.directory or LOCAL,
-            user.suspended_at,
-            user.created_at,
-            local.password_changed_at if local else None,
-            tuple(map(_on_record, devices)),
-            requirement_of(user),
-            codes.get(name, 0),
-        )
+        changed_at = local.password_changed_at if local else None
+        return _user_on_record(user, changed_at, devices, codes.get(name, 0))
 
     async def add_device(self, user: str, new: NewDevice, *, confirmed: bool = False) -> Device:
         """Enrol *new* for *user*; it counts once its first code is confirmed.
@@ -449,7 +445,6 @@ class EnrolmentStore:
         """
         for what, cure in unfit(new.name, new.seed, new.digits, new.time_step_seconds):
             raise Refused(what, cure)
-        device_id = str(uuid.uuid4())
         act = {"device": new.name, "confirmed": confirmed}
         async with self.change(user, "device.add", **act) as session:
             for record in await self._devices(session, user):
@@ -466,25 +461,19 @@ class EnrolmentStore:
                     raise Refused(
                         f"the seed is enrolled already, as {owner}'s device {record.name}"
                     )
-            version, seed = self._key_ring.encrypt(new.seed, seed_owner(user, device_id))
-            await keys.hold(session, version)
+            values = device_values(self._key_ring, user, new)
+            await keys.hold(session, values["key_version"])
             now = utc_now()
             session.add(
-                DeviceRecord(
-                    device_id=device_id,
-                    user=user,
-                    name=new.name,
-                    algorithm=new.algorithm,
-                    digits=new.digits,
-                    time_step_seconds=new.time_step_seconds,
-                    key_version=version,
-                    seed=seed,
-                    created_at=now,
-                    confirmed_at=now if confirmed else None,
-                )
+                DeviceRecord(**values, created_at=now, confirmed_at=now if confirmed else None)
             )
         return Device(
-            device_id, new.name, new.seed, new.algorithm, new.digits, new.time_step_seconds
+            values["device_id"],
+            new.name,
+            new.seed,
+            new.algorithm,
+            new.digits,
+            new.time_step_seconds,
         )
 
     async def confirm_device(self, user: str, device_id: str, time_step: int) -> None:
@@ -511,9 +500,12 @@ class EnrolmentStore:
                 )
             await session.delete(removed)
             if not any(one.confirmed_at for one in devices if one is not removed):
-                await session.execute(
-                    delete(RecoveryCodeRecord).where(RecoveryCodeRecord.user == user)
-                )
+                await end_recovery_codes(session, user)
+
+
+async def end_recovery_codes(session: AsyncSession, user: str) -> None:
+    """Delete every recovery code of *user*, used or not."""
+    await session.execute(delete(RecoveryCodeRecord).where(RecoveryCodeRecord.user == user))
 
 
 async def called(session: AsyncSession, user: str) -> str:
@@ -527,6 +519,33 @@ class NotOnRecord(Refused):
     def __init__(self, user: str) -> None:
         super().__init__(f"there is no user {user}", "see: radius-mfa user list")
         self.user = user
+
+
+async def devices_by_user(session: AsyncSession, query: Any) -> dict[str, list[DeviceRecord]]:  # noqa: ANN401 - SQLAlchemy's Select of one entity
+    """Return the devices that *query* selects, by their user."""
+    found: dict[str, list[DeviceRecord]] = defaultdict(list)
+    for record in await session.scalars(query):
+        found[record.user].append(record)
+    return found
+
+
+def _user_on_record(
+    user: MfaUser,
+    password_changed_at: datetime | None,
+    devices: Iterable[DeviceRecord],
+    recovery_codes: int,
+) -> UserOnRecord:
+    return UserOnRecord(
+        user.name,
+        user.user_name or user.name,
+        user.directory or LOCAL,
+        user.suspended_at,
+        user.created_at,
+        password_changed_at,
+        tuple(map(_on_record, devices)),
+        requirement_of(user),
+        recovery_codes,
+    )
 
 
 def _on_record(record: DeviceRecord) -> DeviceOnRecord:

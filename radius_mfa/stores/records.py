@@ -6,11 +6,11 @@ Every user of this server has a ``mfa_user`` row, whatever directory their passw
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from time import time
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import aiosqlite
 from sqlalchemy import (
@@ -37,9 +37,11 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool
 from sqlalchemy.types import TypeDecorator
 
 from radius_mfa.errors import BackendUnavailable
+from radius_mfa.policy.requirement import MAX_REASON_CHARACTERS
+
+T = TypeVar("T")
 
 NAME_CHARACTERS = 253
-EXEMPT_REASON_CHARACTERS = 255
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -77,7 +79,7 @@ class MfaUser(Record):
     required_from: Mapped[datetime | None] = mapped_column(UtcDateTime)
     enrol_by: Mapped[datetime | None] = mapped_column(UtcDateTime)
     exempt_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    exempt_reason: Mapped[str | None] = mapped_column(String(EXEMPT_REASON_CHARACTERS))
+    exempt_reason: Mapped[str | None] = mapped_column(String(MAX_REASON_CHARACTERS))
     factor_suspended_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
 
@@ -163,6 +165,12 @@ async def note(session: AsyncSession, name: str, value: str) -> bool:
         {"name": name, "value": value},
     )
     return noted.one_or_none() is not None
+
+
+def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """Yield *items* in order, *size* of them at a time: no statement shall be too long."""
+    for at in range(0, len(items), size):
+        yield items[at : at + size]
 
 
 def utc_now() -> datetime:

@@ -11,12 +11,12 @@ import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import and_, delete, or_, select, update
+from sqlalchemy import and_, or_, select, update
 
 from radius_mfa.errors import BackendUnavailable, Refused
 from radius_mfa.policy import recovery
 from radius_mfa.stores import keys
-from radius_mfa.stores.enrolments import EnrolmentStore, called
+from radius_mfa.stores.enrolments import EnrolmentStore, called, end_recovery_codes
 from radius_mfa.stores.interfaces import RecoveryMatch
 from radius_mfa.stores.keyring import KeyRing, WrongKeyError
 from radius_mfa.stores.records import DeviceRecord, RecoveryCodeRecord
@@ -56,7 +56,7 @@ class RecoveryCodeStore:
                     f"{owner} has no device whose first code was confirmed",
                     f"recovery codes stand in for one: radius-mfa device add {shlex.quote(owner)}",
                 )
-            await session.execute(delete(RecoveryCodeRecord).where(RecoveryCodeRecord.user == user))
+            await end_recovery_codes(session, user)
             records = [self._record(user, code) for code in codes]
             await keys.hold(session, records[0].key_version)
             session.add_all(records)

@@ -13,7 +13,7 @@ from radius_mfa.policy.requirement import NOTHING_REQUIRED, Requirement
 from radius_mfa.stores import bulk as bulk_module
 from radius_mfa.stores import keys
 from radius_mfa.stores.bulk import Bulk, BulkDevice, BulkUser, Existing
-from radius_mfa.stores.enrolments import EnrolmentStore, NewDevice
+from radius_mfa.stores.enrolments import EnrolmentStore, NewDevice, devices_by_user
 from radius_mfa.stores.interfaces import Identity
 from radius_mfa.stores.keyring import KeyRing
 from radius_mfa.stores.records import Database, DeviceRecord
@@ -296,13 +296,13 @@ async def test_what_comes_out_is_of_one_moment(
 ) -> None:
     """A user deleted in the middle of it is in it wholly or not at all."""
     await bulk.take_in([user("alice", device())])
-    by_user: Callable[..., Awaitable[object]] = bulk_module._by_user
+    by_user: Callable[..., Awaitable[object]] = devices_by_user
 
     async def after_a_deletion(*arguments: object) -> object:
         await other_store.delete_user("alice")
         return await by_user(*arguments)
 
-    monkeypatch.setattr(bulk_module, "_by_user", after_a_deletion)
+    monkeypatch.setattr(bulk_module, "devices_by_user", after_a_deletion)
     [alice], _ = await bulk.everything()
     assert len(alice.devices) == 1
     assert await other_store.users() == []
