@@ -2,19 +2,18 @@
 
 import os
 import pwd
-import shutil
 import signal
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from sqlalchemy.engine import URL
 
 from tests.support.debian import tool
 from tests.support.server import PATIENCE_SECONDS, eventually
+from tests.support.throwaway import ThrowawayServer
 
 SUPERUSER = "postgres"
 REFUSED_ROLE = "refused"
@@ -32,33 +31,19 @@ _OPTIONS = {
 }
 
 
-class RealPostgres:
+class RealPostgres(ThrowawayServer):
     """A throwaway cluster. Use as a context manager; it can be stopped, hung and started again."""
 
     def __init__(self) -> None:
         self._programs = Path(os.path.realpath(tool("initdb"))).parent
-        self.folder = Path(tempfile.mkdtemp(prefix="rmfa-pg-"))  # short: a socket's path
-        self.process: subprocess.Popen[bytes] | None = None
+        super().__init__("rmfa-pg-")
         self._databases = 0
 
-    def __enter__(self) -> Self:
-        try:
-            self._init()
-            self.start()
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
-
-    def __exit__(self, *_exc: object) -> None:
-        self.stop()
-        shutil.rmtree(self.folder)
-
-    def _init(self) -> None:
+    def prepare(self) -> None:
         if self._other_user:
             os.chown(self.folder, self._other_user["user"], self._other_user["group"])
         options = ("--username", SUPERUSER, "--encoding", "UTF8", "--no-locale", "--no-sync")
-        with self._log() as output:
+        with self._open_log() as output:
             self._start("initdb", "-D", str(self.folder / "data"), *options, output=output).wait(60)
         (self.folder / "data" / "pg_hba.conf").write_text(_ACCESS, "ascii")
 
@@ -70,7 +55,7 @@ class RealPostgres:
         postgres = pwd.getpwnam("postgres")
         return {"user": postgres.pw_uid, "group": postgres.pw_gid, "extra_groups": []}
 
-    def _log(self) -> Any:
+    def _open_log(self) -> Any:
         return (self.folder / "log").open("ab")
 
     def _start(self, program: str, *words: str, output: Any) -> subprocess.Popen[bytes]:
@@ -84,7 +69,7 @@ class RealPostgres:
 
     def start(self) -> None:
         settings = [word for option in _OPTIONS.items() for word in ("-c", "=".join(option))]
-        with self._log() as output:
+        with self._open_log() as output:
             self.process = self._start(
                 "postgres",
                 *("-D", str(self.folder / "data"), "-k", str(self.folder)),
@@ -94,8 +79,7 @@ class RealPostgres:
         eventually(self._answers, "PostgreSQL to answer")
 
     def _answers(self) -> bool:
-        assert self.process is not None
-        assert self.process.poll() is None, (self.folder / "log").read_text("utf-8")
+        self.assert_running()
         return self._client("psql", "-c", "SELECT 1", check=False).returncode == 0
 
     def stop(self) -> None:

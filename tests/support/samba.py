@@ -11,10 +11,9 @@ import shutil
 import signal
 import socket
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import ldap
 import ldap.dn
@@ -22,6 +21,7 @@ import ldap.dn
 from tests.support.certificates import Authority
 from tests.support.debian import tool
 from tests.support.server import PATIENCE_SECONDS, eventually
+from tests.support.throwaway import ThrowawayServer
 
 REALM, DOMAIN = "ad.corp.example", "CORP"
 BASE = "DC=ad,DC=corp,DC=example"
@@ -63,13 +63,12 @@ def _locked(file: Path) -> Iterator[None]:
         yield
 
 
-class RealSamba:
+class RealSamba(ThrowawayServer):
     """A throwaway domain controller with LDAPS and StartTLS. Use as a context manager."""
 
     def __init__(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="rmfa-samba-"))
+        super().__init__("rmfa-samba-")
         self.address = free_address()
-        self.process: subprocess.Popen[bytes] | None = None
         self.authority = Authority(self.folder)
 
     @property
@@ -80,25 +79,19 @@ class RealSamba:
     def uri(self) -> str:
         return f"ldaps://{self.address}"
 
-    def __enter__(self) -> Self:
-        try:
-            self._provision()
-            self._start()
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
-
     def __exit__(self, *_exc: object) -> None:
+        self.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)  # its children may still be ending
+
+    def stop(self) -> None:
         if self.process is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait(PATIENCE_SECONDS)
             if self.process.stdin is not None:
                 self.process.stdin.close()
-        shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _provision(self) -> None:
+    def prepare(self) -> None:
         tool("samba")
         command = [
             "samba-tool",
@@ -133,7 +126,7 @@ class RealSamba:
         with config.open("a", encoding="utf-8") as opened:  # the last word counts
             opened.write(options)
 
-    def _start(self) -> None:
+    def start(self) -> None:
         config = self.folder / "dc" / "etc" / "smb.conf"
         with (self.folder / "log").open("wb") as output:
             self.process = subprocess.Popen(
@@ -146,8 +139,7 @@ class RealSamba:
         eventually(self._answers, "samba to answer")
 
     def _answers(self) -> bool:
-        assert self.process is not None
-        assert self.process.poll() is None, (self.folder / "log").read_text("utf-8", "replace")
+        self.assert_running()
         with socket.socket() as probe:
             return probe.connect_ex((self.address, 636)) == 0
 

@@ -1,14 +1,12 @@
 """A real slapd for tests, on a free port of an address of its own; its database is a folder."""
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import ldap
 from ldap.dn import escape_dn_chars
@@ -16,6 +14,7 @@ from ldap.dn import escape_dn_chars
 from tests.support.certificates import Authority
 from tests.support.debian import tool
 from tests.support.server import PATIENCE_SECONDS, eventually
+from tests.support.throwaway import ThrowawayServer
 
 SUFFIX = "dc=corp,dc=example"
 ROOT_DN = f"cn=root,{SUFFIX}"
@@ -90,16 +89,15 @@ def group(name: str, *members: str) -> Any:
     }
 
 
-class RealSlapd:
+class RealSlapd(ThrowawayServer):
     """A throwaway slapd with TLS. Use as a context manager; it can be hung and ended."""
 
     def __init__(self, address: str = "127.0.0.1", extra: str = "") -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="rmfa-slapd-"))
+        super().__init__("rmfa-slapd-")
         self.address = address
         self._extra = extra
         self.port = free_port(address)
         self.tls_port = free_port(address)
-        self.process: subprocess.Popen[bytes] | None = None
         self.authority = Authority(self.folder)
 
     @property
@@ -115,20 +113,7 @@ class RealSlapd:
     def tls_uri(self) -> str:
         return f"ldaps://{self.address}:{self.tls_port}"
 
-    def __enter__(self) -> Self:
-        try:
-            self._init()
-            self.start()
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
-
-    def __exit__(self, *_exc: object) -> None:
-        self.stop()
-        shutil.rmtree(self.folder)
-
-    def _init(self) -> None:
+    def prepare(self) -> None:
         self.authority.issue("server", [self.address, "localhost"])
         (self.folder / "db").mkdir()
         folder = modules_folder()
@@ -197,8 +182,7 @@ class RealSlapd:
         eventually(self._answers, "slapd to answer")
 
     def _answers(self) -> bool:
-        assert self.process is not None
-        assert self.process.poll() is None, (self.folder / "log").read_text()
+        self.assert_running()
         with socket.socket() as probe:
             return probe.connect_ex((self.address, self.tls_port)) == 0
 
@@ -247,10 +231,6 @@ class RealSlapd:
         admin = self.admin
         admin.rename_s(dn, rdn, parent)
         admin.unbind_s()
-
-    @property
-    def log(self) -> str:
-        return (self.folder / "log").read_text("utf-8", "replace")
 
     def binds_of(self, dn: str) -> int:
         """Return how many binds as *dn* the server has seen."""
