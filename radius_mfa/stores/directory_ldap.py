@@ -9,7 +9,7 @@ import unicodedata
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from time import monotonic, time
-from typing import cast
+from typing import TypeVar
 
 import ldap
 import structlog
@@ -35,6 +35,8 @@ from radius_mfa.stores.ldap_server import LdapServer
 from radius_mfa.stores.ldap_transport import LdapFault, Target
 
 log = structlog.get_logger()
+
+T = TypeVar("T")
 
 MAX_GROUPS = 20_000
 """Groups of one user that are read; more are an error, not a truncated list."""
@@ -161,9 +163,9 @@ class LdapDirectory:
         """
         if not password:
             return PasswordVerdict.WRONG
-        server, connection = await self._connection_for_bind()
+        server, connection = await self._first(LdapServer.taken_for_bind)
         try:
-            reply = cast("Reply", await server.bind(connection, user.dn, password))
+            reply = await server.bind(connection, user.dn, password)
         except LdapFault as fault:
             raise self._unavailable(server, fault) from None
         verdict = verdict_of_bind(reply)
@@ -172,15 +174,6 @@ class LdapDirectory:
         if verdict in _MAY_BE_A_MOVE and await self._moved(user):
             raise UserMoved("directory", f"{self.name}: the user's entry has moved")
         return verdict
-
-    async def _connection_for_bind(self) -> tuple[LdapServer, LdapConnection]:
-        failed: tuple[LdapServer, LdapFault] | None = None
-        for server in self._usable():
-            try:
-                return server, await server.taken_for_bind()
-            except LdapFault as fault:  # nothing was bound yet: another server may do it
-                failed = server, fault
-        raise self._unavailable(*(failed or self._all_down()))
 
     async def _moved(self, user: Identity) -> bool:
         """Return whether an entry that was found a while ago stands elsewhere now."""
@@ -281,21 +274,22 @@ class LdapDirectory:
         )
 
     async def _on_servers(self, ask: Callable[[LdapConnection], Awaitable[Reply]]) -> Reply:
-        """Return the answer of the first server that gives one."""
-        failed: tuple[LdapServer, LdapFault] | None = None
-        for server in self._usable():
+        _, reply = await self._first(lambda server: server.search(ask))
+        return reply
+
+    async def _first(self, ask: Callable[[LdapServer], Awaitable[T]]) -> tuple[LdapServer, T]:
+        """Return the first server that answers *ask*, and what it says.
+
+        What is asked may be asked of several: a search, or a connection to bind on, never a bind.
+        """
+        first = self.servers[0]
+        failed = first, LdapFault("down", first.fault)
+        for server in [one for one in self.servers if one.up]:
             try:
-                return cast("Reply", await server.search(ask))
+                return server, await ask(server)
             except LdapFault as fault:
                 failed = server, fault
-        raise self._unavailable(*(failed or self._all_down()))
-
-    def _usable(self) -> list[LdapServer]:
-        return [server for server in self.servers if server.up]
-
-    def _all_down(self) -> tuple[LdapServer, LdapFault]:
-        server = self.servers[0]
-        return server, LdapFault("down", server.fault)
+        raise self._unavailable(*failed)
 
     def _unavailable(self, server: LdapServer, fault: LdapFault) -> BackendUnavailable:
         return self._unusable(f"{server.uri}: {fault}")

@@ -13,6 +13,7 @@ from time import perf_counter
 import structlog
 
 from radius_mfa import tasks
+from radius_mfa.stores.ldap_answers import Reply
 from radius_mfa.stores.ldap_connection import Account, LdapConnection, open_connection
 from radius_mfa.stores.ldap_transport import LdapFault, Target
 
@@ -179,7 +180,7 @@ class LdapServer:
         """The server's URL."""
         return self.target.uri
 
-    async def search(self, ask: Callable[[LdapConnection], Awaitable[object]]) -> object:
+    async def search(self, ask: Callable[[LdapConnection], Awaitable[Reply]]) -> Reply:
         """Run *ask* on a connection of the search account.
 
         A connection that turns out to be dead gets a second try, on a fresh one: a search
@@ -196,7 +197,7 @@ class LdapServer:
         """Return a connection to bind a user on; give it to ``bind``."""
         return await self._binds.take()
 
-    async def bind(self, connection: LdapConnection, name: str, password: str) -> object:
+    async def bind(self, connection: LdapConnection, name: str, password: str) -> Reply:
         """Bind once, on a connection that ``taken_for_bind`` gave."""
         try:
             return await self._measured("bind", connection.bind(name, password))
@@ -204,15 +205,15 @@ class LdapServer:
             self._binds.give(connection)
 
     async def _run(
-        self, operation: str, pool: Pool, ask: Callable[[LdapConnection], Awaitable[object]]
-    ) -> object:
+        self, operation: str, pool: Pool, ask: Callable[[LdapConnection], Awaitable[Reply]]
+    ) -> Reply:
         connection = await pool.take()
         try:
             return await self._measured(operation, ask(connection))
         finally:
             pool.give(connection)
 
-    async def _measured(self, operation: str, answer: Awaitable[object]) -> object:
+    async def _measured(self, operation: str, answer: Awaitable[Reply]) -> Reply:
         began = perf_counter()
         try:
             result = await answer
