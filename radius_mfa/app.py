@@ -39,6 +39,7 @@ from radius_mfa.server.outages import Outage, cure
 from radius_mfa.server.udp import UdpListener
 from radius_mfa.stores import installation, keyring, keys, schema
 from radius_mfa.stores.attempts import RedisAttempts
+from radius_mfa.stores.bulk import Bulk
 from radius_mfa.stores.directories import Directories
 from radius_mfa.stores.directory_local import LocalDirectory
 from radius_mfa.stores.embedded_redis import EmbeddedRedis, FolderInUseError
@@ -83,6 +84,7 @@ class Stores:
     digest_key: bytes = field(repr=False)
     nodes: Nodes
     key_rotation: KeyRotation
+    bulk: Bulk
     recovery_codes: RecoveryCodeStore
     service: EnrolmentService
 
@@ -157,6 +159,7 @@ async def open_stores(settings: Settings, *, private_redis: bool = False) -> Asy
             digest_key,
             nodes,
             key_rotation,
+            Bulk(database, key_ring, attempts.invalidate),
             RecoveryCodeStore(enrolments, key_ring),
             EnrolmentService(enrolments, attempts),
         )

@@ -12,10 +12,11 @@ import typer
 
 from radius_mfa import log
 from radius_mfa.cli.common import errors, plural
+from radius_mfa.config import Settings
 from radius_mfa.errors import Refused
 from radius_mfa.imports import text
 from radius_mfa.imports.rows import Fault
-from radius_mfa.stores.bulk import Existing, Outcome
+from radius_mfa.stores.bulk import Existing, Obstacle, Outcome
 
 MAX_FILE_BYTES = 64 * 1024 * 1024
 
@@ -140,6 +141,11 @@ def summary(outcome: Outcome, *, dry_run: bool) -> str:
     return f"Dry run, nothing was changed. It would be: {line}." if dry_run else f"Done: {line}."
 
 
-def obstacles(outcome: Outcome) -> list[Fault]:
+def faults_of(obstacles: Iterable[Obstacle]) -> list[Fault]:
     """Return what stood against users and devices, for the report."""
-    return [Fault(one.place, one.user, one.what, one.cure) for one in outcome.obstacles]
+    return [Fault(one.place, one.user, one.what, one.cure) for one in obstacles]
+
+
+def realms_of(in_force: Settings, more: Iterable[str] | None) -> set[str]:
+    """Return the realms to strip from names: the local directory's, and those of ``--realm``."""
+    return {*in_force.directory.local.realms, *map(str.lower, more or ())}

@@ -17,7 +17,14 @@ import typer
 
 from radius_mfa.app import nas, nas_table
 from radius_mfa.cli.common import ExitCode, JsonOption, output, print_json, read_secret, settings
-from radius_mfa.cli.exchange import TRIES, Line, client_named, server_address
+from radius_mfa.cli.exchange import (
+    Line,
+    ServerOption,
+    TypedFileOption,
+    client_named,
+    place,
+    server_address,
+)
 from radius_mfa.cli.test import check_text, octets_of, prompt_for
 from radius_mfa.config import ClientSettings, Settings, without_full_prefix
 from radius_mfa.errors import BackendError, Refused, UnknownNas
@@ -106,11 +113,10 @@ class Gateway:
     def ask_on(self, line: Line, request: ClientRequest) -> Reply:
         """Return the reply that comes back on *line*, or raise FailedError."""
         try:
-            for _ in range(TRIES):
-                reply = line.asked_once(request, self._timeout_seconds / TRIES)
-                if reply is not None:
-                    return reply
-            cure, detail = _NO_REPLY, f"no answer from {_at(line.server)}"
+            reply = line.asked(request, self._timeout_seconds)
+            if reply is not None:
+                return reply
+            cure, detail = _NO_REPLY, f"no answer from {place(line.server)}"
         except BackendError as error:
             cure, detail = error.cure, error.message
         except Refused as error:
@@ -122,7 +128,7 @@ class Gateway:
         """Return the reply, or raise FailedError with *cure* unless it is of *code*."""
         reply = self.ask(server, request)
         if reply.code is not code:
-            raise FailedError(f"{_at(server)} answers {reply.code.label}", cure)
+            raise FailedError(f"{place(server)} answers {reply.code.label}", cure)
         return reply
 
     def expect_silence(self, server: Server, request: ClientRequest, cure: str) -> None:
@@ -133,7 +139,7 @@ class Gateway:
         except (BackendError, Refused) as error:
             raise FailedError(error.message, error.cure) from None
         if reply is not None:
-            raise FailedError(f"{_at(server)} answers {reply.code.label}", cure)
+            raise FailedError(f"{place(server)} answers {reply.code.label}", cure)
 
 
 _NO_REPLY = (
@@ -154,19 +160,8 @@ def test_client(
             metavar="USER", help="User who logs in, once. Without one, only what needs no login."
         ),
     ] = None,
-    password_file: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            readable=False,
-            help="File with password and code as typed at the VPN; - is standard input. "
-            "Default: ask.",
-        ),
-    ] = None,
-    server: Annotated[
-        str | None,
-        typer.Option(metavar="ADDRESS[:PORT]", help="Default: the first of radius.listen."),
-    ] = None,
+    password_file: TypedFileOption = None,
+    server: ServerOption = None,
     also: Annotated[
         str | None,
         typer.Option(
@@ -193,7 +188,7 @@ def test_client(
     if user is not None:
         check_text("User-Name", user)
     if not as_json:
-        output.print(f"Playing {name}, from {asked_from}, against {_at(first)}.\n")
+        output.print(f"Playing {name}, from {asked_from}, against {place(first)}.\n")
     findings: list[Finding] = []
     for finding in _findings(gateway, first, second, user, password_file):
         if not as_json:
@@ -338,10 +333,10 @@ class _User:
             title = "The used code is refused to another login"
             yield Check("used_code", title, partial(self._used_code, self.line.server))
             if self.second is not None:
-                title = f"{_at(self.second)} refuses it too"
+                title = f"{place(self.second)} refuses it too"
                 yield Check("second_node_used_code", title, partial(self._used_code, self.second))
         if self.second is not None:  # after the used code, which a node on its own would not know
-            title = f"{_at(self.second)} answers the same login likewise"
+            title = f"{place(self.second)} answers the same login likewise"
             yield Check("second_node", title, partial(self._failover, self.second))
         yield Check("wrong_code", "A wrong code is rejected", self._wrong_code)
 
@@ -398,10 +393,6 @@ def with_wrong_code(typed: bytes, client: ClientSettings) -> bytes:
         where = "at the end" if at else "at the beginning"
         raise FailedError(f"there is no code {where} of what was typed", "Type both in one.")
     return typed[:at] + str((int(digit) + 5) % 10).encode() + typed[at + 1 :]
-
-
-def _at(server: Server) -> str:
-    return f"{server[0]} port {server[1]}"
 
 
 _STYLES = {"pass": "green", "fail": "red", "skip": "yellow"}

@@ -1,7 +1,5 @@
 """``radius-mfa device``: authenticators of a user."""
 
-import base64
-import binascii
 import secrets
 import shlex
 import sys
@@ -26,6 +24,7 @@ from radius_mfa.cli.common import (
 )
 from radius_mfa.config import Settings
 from radius_mfa.errors import Refused
+from radius_mfa.imports.devices import seed_from_base32
 from radius_mfa.policy import recovery
 from radius_mfa.policy.new_device import DIGITS, MAX_NAME_CHARACTERS, SEED_OCTETS, TIME_STEPS
 from radius_mfa.policy.totp import (
@@ -170,13 +169,10 @@ def seed_octets(text: str | None) -> bytes:
     if text is None:
         return secrets.token_bytes(SEED_OCTETS)
     given = read_secret("Seed", None) if text == "-" else text
-    compact = "".join(given.split()).replace("-", "").rstrip("=").upper()
-    try:
-        return base64.b32decode(compact + "=" * (-len(compact) % 8))
-    except (binascii.Error, ValueError):  # ValueError: not ASCII
-        raise Refused(
-            "the seed is not base32", "letters A to Z and digits 2 to 7, spaces are fine"
-        ) from None
+    seed = seed_from_base32(given) if given else b""  # too short, as the store will say
+    if seed is None:
+        raise Refused("the seed is not base32", "letters A to Z and digits 2 to 7, spaces are fine")
+    return seed
 
 
 def _first_code(device: Device, in_force: Settings, user: str) -> int:

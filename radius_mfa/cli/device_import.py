@@ -1,7 +1,7 @@
 """``radius-mfa device import``: devices from the files of other systems and of token sellers."""
 
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,8 +17,9 @@ from radius_mfa.cli.bulk import (
     RealmOption,
     Report,
     ReportOption,
-    obstacles,
+    faults_of,
     read_file,
+    realms_of,
     refuse,
     summary,
 )
@@ -31,7 +32,7 @@ from radius_mfa.imports.oath_csv import SeedEncoding
 from radius_mfa.imports.pskc import KeyNeededError
 from radius_mfa.imports.rows import DeviceRow
 from radius_mfa.policy.totp import Algorithm
-from radius_mfa.stores.bulk import Bulk, BulkDevice, BulkUser, Existing, Outcome
+from radius_mfa.stores.bulk import BulkDevice, BulkUser, Existing, Outcome
 from radius_mfa.stores.enrolments import NewDevice
 
 MEND = "mend them and try again, or move the others alone with --partial"
@@ -100,11 +101,10 @@ def import_devices(
             replace(one, user=user) if one.serial not in by_serial and _of_nobody(one) else one
             for one in entries
         ]
-    parsed = devices.judged(entries, realms=_realms(ctx, realm or ()), owners=by_serial)
+    parsed = devices.judged(entries, realms=realms_of(settings(ctx), realm), owners=by_serial)
 
     async def work(stores: Stores) -> Outcome:
-        bulk = Bulk(stores.database, stores.key_ring, stores.attempts.invalidate)
-        return await bulk.take_in(
+        return await stores.bulk.take_in(
             _by_user(parsed.rows, now),
             existing,
             create_users=create_users,
@@ -116,7 +116,7 @@ def import_devices(
         written.add("not kept", parsed.losses)
         written.add("refused", parsed.faults)
         outcome = with_stores(ctx, work)
-        written.add("refused", obstacles(outcome))
+        written.add("refused", faults_of(outcome.obstacles))
     left = len(parsed.faults) + len(outcome.obstacles)
     if left and not partial:
         raise refuse(left, "fault", MEND)
@@ -125,10 +125,6 @@ def import_devices(
         output.print(f"Left out: {left}, see above.")
     if (outcome.devices_added or outcome.devices_replaced) and not dry_run:
         output.print("The codes shown now may have been used elsewhere: the next ones count.")
-
-
-def _realms(ctx: typer.Context, more: Collection[str]) -> set[str]:
-    return {*settings(ctx).directory.local.realms, *map(str.lower, more)}
 
 
 def _of_nobody(entry: Entry) -> bool:

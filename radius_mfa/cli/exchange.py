@@ -1,7 +1,8 @@
 """Sends a request of our own to a running server and waits for the reply."""
 
 import socket
-from typing import Self
+from pathlib import Path
+from typing import Annotated, Self
 
 import typer
 
@@ -11,6 +12,20 @@ from radius_mfa.errors import BackendError, OperatorError, Refused, UnknownNas
 from radius_mfa.protocol.client import BadReplyError, ClientRequest, Reply
 
 TRIES = 3
+
+ServerOption = Annotated[
+    str | None,
+    typer.Option(metavar="ADDRESS[:PORT]", help="Default: the first of radius.listen."),
+]
+TypedFileOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--password-file",
+        metavar="FILE",
+        readable=False,
+        help="File with password and code as typed at the VPN; - is standard input. Default: ask.",
+    ),
+]
 
 
 class Line:
@@ -40,15 +55,23 @@ class Line:
 
         Raises BackendError where nothing comes back, Refused for a reply that does not verify.
         """
+        reply = self.asked(request, timeout_seconds)
+        if reply is None:
+            raise no_server(
+                self.server,
+                f"no reply in {timeout_seconds:g} s",
+                "its log says why: an unknown address, another shared secret, "
+                "a backend that is down",
+            )
+        return reply
+
+    def asked(self, request: ClientRequest, timeout_seconds: float) -> Reply | None:
+        """Return the reply, as ``ask`` does; None where nothing comes back."""
         for _ in range(TRIES):
             reply = self.asked_once(request, timeout_seconds / TRIES)
             if reply is not None:
                 return reply
-        raise no_server(
-            self.server,
-            f"no reply in {timeout_seconds:g} s",
-            "its log says why: an unknown address, another shared secret, a backend that is down",
-        )
+        return None
 
     def asked_once(self, request: ClientRequest, timeout_seconds: float) -> Reply | None:
         """Return the reply to one packet; None where nothing comes back."""
@@ -76,7 +99,12 @@ def exchange(request: ClientRequest, server: tuple[str, int], timeout_seconds: f
 
 def no_server(server: tuple[str, int], why: str, cure: str = "") -> OperatorError:
     """Return the error for a server that does not answer."""
-    return BackendError(f"no answer from {server[0]} port {server[1]}: {why}", cure)
+    return BackendError(f"no answer from {place(server)}: {why}", cure)
+
+
+def place(server: tuple[str, int]) -> str:
+    """Return where a server is, in words."""
+    return f"{server[0]} port {server[1]}"
 
 
 def server_address(

@@ -7,7 +7,13 @@ from typing import Annotated
 import typer
 
 from radius_mfa.cli.common import ExitCode, JsonOption, output, print_json, read_secret, settings
-from radius_mfa.cli.exchange import client_for, exchange, server_address
+from radius_mfa.cli.exchange import (
+    ServerOption,
+    TypedFileOption,
+    client_for,
+    exchange,
+    server_address,
+)
 from radius_mfa.config import ClientSettings
 from radius_mfa.errors import Refused
 from radius_mfa.log import printable
@@ -22,10 +28,7 @@ MAX_ATTRIBUTE_OCTETS = 253  # RFC 2865 section 5
 def test_login(
     ctx: typer.Context,
     user: Annotated[str, typer.Argument(metavar="USER", help="User name, as typed at the VPN.")],
-    server: Annotated[
-        str | None,
-        typer.Option(metavar="ADDRESS[:PORT]", help="Default: the first of radius.listen."),
-    ] = None,
+    server: ServerOption = None,
     client: Annotated[
         str | None,
         typer.Option(
@@ -39,15 +42,7 @@ def test_login(
             metavar="FILE", readable=False, help="File with the shared secret, for another server."
         ),
     ] = None,
-    password_file: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            readable=False,
-            help="File with password and code as typed at the VPN; - is standard input. "
-            "Default: ask.",
-        ),
-    ] = None,
+    password_file: TypedFileOption = None,
     calling_station_id: Annotated[
         str, typer.Option(metavar="TEXT", help="Calling-Station-Id to send.")
     ] = "",

@@ -7,15 +7,14 @@ from typing import Annotated
 
 import typer
 
-from radius_mfa.app import Stores
 from radius_mfa.cli.bulk import (
     DryRunOption,
     ExistingOption,
     Report,
     ReportOption,
     abandon,
+    faults_of,
     new_file,
-    obstacles,
     read_file,
     refuse,
     summary,
@@ -24,10 +23,10 @@ from radius_mfa.cli.common import output, plural, read_secret, settings, with_st
 from radius_mfa.errors import Refused
 from radius_mfa.imports import bundle
 from radius_mfa.imports.bundle import ExportedDevice, ExportedUser, Lock
-from radius_mfa.imports.rows import DeviceRow, Fault
+from radius_mfa.imports.rows import DeviceRow
 from radius_mfa.policy.identity import canonical_user
 from radius_mfa.policy.requirement import NOTHING_REQUIRED
-from radius_mfa.stores.bulk import Bulk, BulkDevice, BulkUser, Existing, Obstacle, Outcome
+from radius_mfa.stores.bulk import BulkDevice, BulkUser, Existing
 from radius_mfa.stores.enrolments import NewDevice
 
 MAX_EXPORT_BYTES = 256 * 1024 * 1024
@@ -77,12 +76,8 @@ def export(
 
 
 def _everything(ctx: typer.Context, told: Report, *, partial: bool) -> list[BulkUser]:
-    async def work(stores: Stores) -> tuple[list[BulkUser], list[Obstacle]]:
-        bulk = Bulk(stores.database, stores.key_ring, stores.attempts.invalidate)
-        return await bulk.everything()
-
-    users, unreadable = with_stores(ctx, work)
-    told.add("refused", [Fault(one.place, one.user, one.what, one.cure) for one in unreadable])
+    users, unreadable = with_stores(ctx, lambda stores: stores.bulk.everything())
+    told.add("refused", faults_of(unreadable))
     if unreadable and not partial:
         raise refuse(len(unreadable), "device", "or leave them out with --partial")
     return users
@@ -119,13 +114,9 @@ def import_everything(
             "directory.local.realms differs between the two: set it as it was there",
         )
 
-    async def work(stores: Stores) -> Outcome:
-        bulk = Bulk(stores.database, stores.key_ring, stores.attempts.invalidate)
-        return await bulk.take_in(users, existing, dry_run=dry_run)
-
     with Report(report) as told:
-        outcome = with_stores(ctx, work)
-        told.add("refused", obstacles(outcome))
+        outcome = with_stores(ctx, lambda s: s.bulk.take_in(users, existing, dry_run=dry_run))
+        told.add("refused", faults_of(outcome.obstacles))
     if outcome.obstacles:
         raise refuse(len(outcome.obstacles), "fault", "see --existing skip and --existing update")
     output.print(summary(outcome, dry_run=dry_run))

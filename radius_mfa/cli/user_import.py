@@ -16,15 +16,16 @@ from radius_mfa.cli.bulk import (
     RealmOption,
     Report,
     ReportOption,
-    obstacles,
+    faults_of,
     read_file,
+    realms_of,
     refuse,
     summary,
 )
 from radius_mfa.cli.common import errors, output, settings, with_stores
 from radius_mfa.imports import users
 from radius_mfa.imports.rows import UserRow
-from radius_mfa.stores.bulk import Bulk, BulkUser, Existing, Outcome
+from radius_mfa.stores.bulk import BulkUser, Existing, Outcome
 
 MEND = "mend the rows and try again"
 
@@ -42,16 +43,14 @@ def import_users(
 ) -> None:
     """Add users from a CSV file: all of them, or none where a row is at fault."""
     in_force = settings(ctx)
-    realms = {*in_force.directory.local.realms, *map(str.lower, realm or ())}
-    parsed = users.parse(read_file(file), realms)
+    parsed = users.parse(read_file(file), realms_of(in_force, realm))
     threads = in_force.directory.local.hash_threads
 
     async def work(stores: Stores) -> Outcome:
-        bulk = Bulk(stores.database, stores.key_ring, stores.attempts.invalidate)
         unhashed = [_bulk_user(row) for row in parsed.rows]
         look_only = dry_run or bool(parsed.faults)
         if look_only or any(row.password is not None for row in parsed.rows):
-            looked = await bulk.take_in(unhashed, existing, dry_run=True)
+            looked = await stores.bulk.take_in(unhashed, existing, dry_run=True)
             if look_only or looked.obstacles:
                 return looked  # hashing takes long, so it comes last
         hashes = await _hashed(stores, parsed.rows, threads)
@@ -59,13 +58,13 @@ def import_users(
             replace(user, password_hash=hashes.get(user.name, user.password_hash))
             for user in unhashed
         ]
-        return await bulk.take_in(hashed, existing)
+        return await stores.bulk.take_in(hashed, existing)
 
     with Report(report) as told:
         told.add("not kept", parsed.losses)
         told.add("refused", parsed.faults)
         outcome = with_stores(ctx, work)
-        told.add("refused", obstacles(outcome))
+        told.add("refused", faults_of(outcome.obstacles))
     faults = len(parsed.faults) + len(outcome.obstacles)
     if faults:
         raise refuse(faults, "fault", MEND)
