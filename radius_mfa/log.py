@@ -71,7 +71,9 @@ def _tame(_logger: object, method: str, event: Event) -> Event:
         if type(value) is float:
             tamed[name] = value
         elif value or value == 0:  # false and 0 say something
-            tamed[name] = _value(name, value)
+            plain = type(value) is str and value.isprintable() and not _is_secret(name)
+            short = plain and len(value) <= MAX_FIELD_CHARACTERS
+            tamed[name] = value if short else _value(name, value)
     return tamed
 
 

@@ -2,9 +2,11 @@
 
 import asyncio
 from collections.abc import Coroutine, Iterator
-from typing import Any
+from typing import Any, TypeVar, cast
 
 CANCEL_AGAIN_SECONDS = 0.1
+
+T = TypeVar("T")
 
 
 class TaskSet:
@@ -32,6 +34,43 @@ class TaskSet:
     async def stop(self) -> None:
         """Cancel what still runs, and wait until it has ended."""
         await stop(*self._running)
+
+
+class Deadline:
+    """One time limit for many tasks: what ``asyncio.timeout`` does, with one timer for them all.
+
+    As every limit is equally long, the tasks stand in the order in which they run out of time.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._ends: dict[asyncio.Task[Any], float] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def hold(self, work: Coroutine[Any, Any, T]) -> T:
+        """Return what *work* does in the present task; raise TimeoutError when its time is up."""
+        loop, task = asyncio.get_running_loop(), cast("asyncio.Task[T]", asyncio.current_task())
+        self._ends[task] = loop.time() + self._seconds
+        if self._timer is None:
+            self._timer = loop.call_later(self._seconds, self._look, loop)
+        try:
+            return await work
+        except asyncio.CancelledError:
+            if task in self._ends or task.uncancel() > 0:  # somebody else wants it to end
+                raise
+            raise TimeoutError from None
+        finally:
+            self._ends.pop(task, None)
+
+    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Cancel the tasks whose time is up, and wait for the next."""
+        self._timer = None
+        for task, end in tuple(self._ends.items()):
+            if end > loop.time():
+                self._timer = loop.call_at(end, self._look, loop)
+                return
+            del self._ends[task]
+            task.cancel()
 
 
 _background = TaskSet()

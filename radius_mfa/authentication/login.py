@@ -6,7 +6,7 @@ Knows no packet and no SQL. The order of the steps is the security of the produc
 
 import hashlib
 from collections.abc import Collection
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import UTC, datetime
 from time import perf_counter
 
@@ -32,6 +32,7 @@ from radius_mfa.stores.interfaces import (
     Subject,
     VerdictKey,
 )
+from radius_mfa.values import value
 
 SESSION_VERDICT_MS = 60_000
 """How long the verdict on one (client, user, Acct-Session-Id, typed value) is shared (D09)."""
@@ -42,7 +43,7 @@ PACKET_VERDICT_MS = 60_000
 _DIGEST_OCTETS = 16
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Attempt:
     """One login as it arrived. *typed* is the whole password field, None where there is none.
 
@@ -90,7 +91,7 @@ class Trace:
         self.redis, self.database, self.directory = Stopwatch(), Stopwatch(), Stopwatch()
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Outcome:
     """The decision on an attempt; *shared* says that an earlier packet of it had it first.
 
@@ -328,13 +329,12 @@ class Login:
         return keys
 
     def _digest(self, purpose: str, *parts: str | bytes) -> str:
-        octets = [part.encode() if isinstance(part, str) else part for part in (purpose, *parts)]
-        unambiguous = b"".join([len(part).to_bytes(4, "big") + part for part in octets])
+        unambiguous = repr((purpose, *parts)).encode()  # quotes, and says where each part ends
         hasher = hashlib.blake2b(unambiguous, key=self._digest_key, digest_size=_DIGEST_OCTETS)
         return hasher.hexdigest()
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class _Chosen:
     """The password octets to verify, how the login will have been made, the step to consume."""
 

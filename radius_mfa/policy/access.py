@@ -5,12 +5,12 @@ Two tables and no branches to get wrong: ``state`` derives the seven states from
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import Enum, StrEnum, auto
 
 from radius_mfa.policy.decision import RejectReason
 from radius_mfa.policy.requirement import NOTHING_REQUIRED, Requirement
 from radius_mfa.policy.totp import Device
+from radius_mfa.values import value
 
 
 class Mode(StrEnum):
@@ -41,7 +41,7 @@ class Need(Enum):
     PASSWORD = auto()
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Enrolment:
     """What is known of a user's second factor; *version* grows with every change.
 

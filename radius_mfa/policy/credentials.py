@@ -8,6 +8,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from radius_mfa.values import value
+
 _ASCII_DIGITS = frozenset(b"0123456789")
 
 
@@ -31,7 +33,7 @@ class SplitPolicy:
     password_charsets: Sequence[str] = ("utf-8",)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Candidate:
     """One reading of the field: password octets, and a code of ASCII digits."""
 

@@ -35,13 +35,16 @@ def canonical_user(user_name: str, realms: Collection[str] = ()) -> str:
     case) holds ``corp`` and ``corp.example``. Control, format, private-use and unassigned
     characters are refused, as PRECIS (RFC 8264 section 9) refuses them.
     """
-    name = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", user_name).lower())
-    name = _without_own_realm(name, realms)
+    plain = user_name.isascii() and user_name.isprintable()
+    name = user_name if plain else unicodedata.normalize("NFKC", user_name)
+    name = name.lower() if plain else unicodedata.normalize("NFKC", name.lower())
+    if realms:
+        name = _without_own_realm(name, realms)
     if not name or len(name) > USER_NAME_CHARACTERS:
         raise InvalidUserNameError("the user name is empty or longer than 253 characters")
     if name != name.strip():
         raise InvalidUserNameError("the user name begins or ends with a space")
-    if any(unicodedata.category(character) in _UNFIT_CATEGORIES for character in name):
+    if not plain and any(unicodedata.category(one) in _UNFIT_CATEGORIES for one in name):
         raise InvalidUserNameError("the user name holds a control or invisible character")
     return name
 

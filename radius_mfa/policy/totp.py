@@ -9,6 +9,8 @@ from enum import StrEnum
 
 import pyotp
 
+from radius_mfa.values import value
+
 MAX_LOOK_STEPS = 10
 """The widest window that may be configured, in steps to either side."""
 
@@ -24,7 +26,7 @@ class Algorithm(StrEnum):
     SHA512 = "SHA512"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Device:
     """An enrolled authenticator, its first code confirmed.
 
@@ -57,7 +59,7 @@ class Window:
         return range(max(present - self.lookback_steps, 0), present + self.lookforward_steps + 1)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Match:
     """A code belongs to this time step of this device."""
 
@@ -71,7 +73,7 @@ def code_at(device: Device, time_step: int) -> str:
     pyotp's generator takes four times as long, and a login needs every code of the window; the
     tests hold the two together.
     """
-    digest = hmac.digest(device.seed, time_step.to_bytes(8, "big"), device.algorithm.lower())
+    digest = hmac.digest(device.seed, time_step.to_bytes(8, "big"), device.algorithm)
     offset = digest[-1] & 0xF
     number = int.from_bytes(digest[offset : offset + 4], "big") & 0x7FFF_FFFF
     return str(number % 10**device.digits).zfill(device.digits)

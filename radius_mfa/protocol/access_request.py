@@ -1,12 +1,13 @@
 """The AccessRequest value: what a NAS says of a login, decoded once and strictly."""
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 
 from radius_mfa.policy.credentials import decoded
 from radius_mfa.protocol.nas import Nas
 from radius_mfa.protocol.wire import Attribute, Packet
+from radius_mfa.values import value
 
 _BLOCK_OCTETS = 16
 _MAX_PASSWORD_OCTETS = 128  # RFC 2865 section 5.2
@@ -24,7 +25,7 @@ class Method(StrEnum):
     NONE = "none"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class AccessRequest:
     """An Access-Request of a known NAS, its Message-Authenticator already judged.
 

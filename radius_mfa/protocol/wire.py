@@ -4,10 +4,11 @@ Refuses to know what an attribute means, but for those that may stand once only.
 """
 
 import struct
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import IntEnum
 
 from radius_mfa.errors import MalformedPacket, UnexpectedCode
+from radius_mfa.values import value
 
 HEADER_OCTETS = 20
 MAX_PACKET_OCTETS = 4096  # RFC 2865 section 3
@@ -65,7 +66,7 @@ SINGLE_INSTANCE = frozenset(
 """RFC 2865 section 5.44 and RFC 2869 section 5.19: at most one of each in an Access-Request."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Packet:
     """A well-formed request; *octets* end where the Length field says."""
 
@@ -103,6 +104,8 @@ def parsed(datagram: bytes) -> Packet:
     octets = datagram[:length]  # "octets outside the range of the Length field ... are padding"
     attributes = _attributes(octets)
     firsts = dict(reversed(attributes))
+    if len(firsts) < len(attributes):
+        _check_single(attributes)
     return Packet(served, identifier, authenticator, octets, attributes, firsts)
 
 
@@ -111,22 +114,26 @@ _SERVED = {int(code): code for code in (Code.ACCESS_REQUEST, Code.STATUS_SERVER)
 
 def _attributes(octets: bytes) -> tuple[tuple[int, bytes], ...]:
     found: list[tuple[int, bytes]] = []
-    seen = set()
     position, end = HEADER_OCTETS, len(octets)
     while position < end:
         if len(found) == MAX_ATTRIBUTES:
             raise MalformedPacket(f"more than {MAX_ATTRIBUTES} attributes")
-        if position + 2 > end:
+        value = position + 2
+        if value > end:
             raise MalformedPacket("a lone octet follows the last attribute")
         number, length = octets[position], octets[position + 1]
         if number == 0:
             raise MalformedPacket("attribute type 0")
-        if length < 2 or position + length > end:  # noqa: PLR2004 - the attribute's own header
-            raise MalformedPacket("an attribute's length is impossible")
-        if number in SINGLE_INSTANCE:
-            if number in seen:
-                raise MalformedPacket(f"attribute {number} stands more than once")
-            seen.add(number)
-        found.append((number, octets[position + 2 : position + length]))
         position += length
+        if length < 2 or position > end:  # noqa: PLR2004 - the attribute's own header
+            raise MalformedPacket("an attribute's length is impossible")
+        found.append((number, octets[value:position]))
     return tuple(found)
+
+
+def _check_single(attributes: tuple[tuple[int, bytes], ...]) -> None:
+    seen = set()
+    for number, _ in attributes:
+        if number in SINGLE_INSTANCE and number in seen:
+            raise MalformedPacket(f"attribute {number} stands more than once")
+        seen.add(number)

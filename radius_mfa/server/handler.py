@@ -29,6 +29,7 @@ from radius_mfa.protocol.wire import Code, Packet
 from radius_mfa.server.line_quota import LineQuota
 from radius_mfa.server.login_log import LoginRecord
 from radius_mfa.server.metrics import Metrics
+from radius_mfa.tasks import Deadline
 
 log = structlog.get_logger()
 
@@ -78,6 +79,7 @@ class Handler:
         self._duplicates = DuplicateCache() if duplicates is None else duplicates
         self._metrics = Metrics() if metrics is None else metrics
         self._backends_up = backends_up
+        self._deadline = Deadline(policy.login_deadline_seconds)
         self._unanswered_lines = LineQuota(MAX_UNANSWERED_LINES)
         self._log = log.bind()  # once: a logger costs a login a tenth of its line
         self._room = policy.max_requests_in_flight
@@ -159,8 +161,7 @@ class Handler:
             raise Overloaded(f"{self.in_flight} requests are in flight")
         self.in_flight += 1
         try:
-            async with asyncio.timeout(self._policy.login_deadline_seconds):
-                outcome = await self._login.decide(attempt, now, record.trace)
+            outcome = await self._deadline.hold(self._login.decide(attempt, now, record.trace))
         except (BackendUnavailable, TimeoutError) as error:
             return self._without_backend(nas, record, error)
         except Exception as error:  # noqa: BLE001 - rule 4: whatever it is, it is no Accept

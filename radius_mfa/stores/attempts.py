@@ -10,6 +10,7 @@ import hashlib
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import structlog
@@ -40,6 +41,9 @@ UNKNOWN_USER_MS = 60_000
 """How long it is cached that nobody has a name: anyone can make up names until Redis is full."""
 
 ALIVE_MS = 60_000
+
+NAMES_KEPT = 4096
+"""Names of keys that are kept: a login needs its own twice."""
 
 MAX_NOTICES = 2
 """How often one load may find Redis without memory: a look under way may have come too early."""
@@ -75,7 +79,7 @@ class RedisAttempts:
         self._prefix = key_prefix
         self._enrolment_cache_ms = enrolment_cache_seconds * 1000
         self._noticing: asyncio.Task[None] | None = None
-        self._thresholds = (
+        thresholds = (
             SAME_VALUE_MS,
             lockout.failures_by_source,
             lockout.failures_by_user,
@@ -84,6 +88,8 @@ class RedisAttempts:
             lockout.max_lock_ms,
             MAX_CONSECUTIVE_FAILURES,
         )
+        self._thresholds = [str(number).encode() for number in thresholds]  # as they are sent
+        self._names = lru_cache(NAMES_KEPT)(self._names_of)
 
     async def load(
         self, subject: Subject, verdict_keys: Sequence[VerdictKey], now: float
@@ -253,7 +259,7 @@ class RedisAttempts:
         """Forget all that is known of a user who was deleted, but for the used time steps."""
         await self.unlock(user)
 
-    def _names(self, user: str) -> tuple[str, str]:
+    def _names_of(self, user: str) -> tuple[str, str]:
         """Return the key of the epoch in the user's slot, and what the user's keys begin with."""
         slot = f"{self._prefix}{{{_tag(user)}}}:"
         return slot + "epoch", f"{slot}{user}:"

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum, auto
 from typing import Protocol
 
@@ -11,9 +11,10 @@ from radius_mfa.policy.access import Enrolment
 from radius_mfa.policy.decision import Decision
 from radius_mfa.policy.requirement import Requirement
 from radius_mfa.policy.totp import Match
+from radius_mfa.values import value
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class VerdictKey:
     """A name under which the verdict on one login is shared, for *ttl_ms* milliseconds.
 
@@ -24,7 +25,7 @@ class VerdictKey:
     ttl_ms: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Subject:
     """Whose attempt this is: the canonical user, and the source they try from."""
 
@@ -32,7 +33,7 @@ class Subject:
     source: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Loaded:
     """All that Redis knows of a subject, from one round trip.
 
@@ -51,7 +52,7 @@ class Loaded:
     verdict: Decision | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RecoveryMatch:
     """A recovery code on record that was typed; *used* by another login than the present one."""
 
@@ -60,7 +61,7 @@ class RecoveryMatch:
     used: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Settlement:
     """What the login has come to, to be made final atomically.
 
@@ -77,7 +78,7 @@ class Settlement:
     recovery: RecoveryMatch | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Settled:
     """The final word. *shared* says that another node or an earlier packet had it first.
 
@@ -201,7 +202,7 @@ KEY_PREFIX = "LDAP/"
 """What keys of directory users begin with. In capitals: no name that can be typed is a key."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Identity:
     """Who a name stands for.
 
