@@ -293,6 +293,7 @@ class Server:
             counted_factors=frozenset(settings.lockout.count),
         )
         self._watch_directories()
+        stores.directory.hashing.observe = self.metrics.hashing_seconds.observe
         radius = settings.radius
         self.handler = Handler(
             nas_table(settings),

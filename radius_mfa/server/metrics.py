@@ -87,6 +87,12 @@ class Metrics:
             ["directory", "server"],
             registry=self.registry,
         )
+        self.hashing_seconds = Histogram(
+            "radius_mfa_hashing_seconds",
+            "Hashes of local users' passwords, with their wait for a thread",
+            buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
+            registry=self.registry,
+        )
         self._of_calls: dict[tuple[str, str, str], Histogram] = {}
         self._of_logins: dict[tuple[str, RejectReason | None], Counter] = {}
 

@@ -45,7 +45,7 @@ class LocalDirectory:
         self, enrolments: EnrolmentStore, hashing: Hashing, *, credential_cache_seconds: float = 0
     ) -> None:
         self._enrolments = enrolments
-        self._hashing = hashing
+        self.hashing = hashing
         self._cache_seconds = credential_cache_seconds
         self._cache_key = secrets.token_bytes(32)
         self._remembered: OrderedDict[str, _Remembered] = OrderedDict()
@@ -63,14 +63,14 @@ class LocalDirectory:
         proof = self._proof(user, known.password_hash, password)
         if monotonic() < known.proof_ends and hmac.compare_digest(proof, known.proof):
             return PasswordVerdict.RIGHT
-        right = await self._hashing.verified(known.password_hash, password)
+        right = await self.hashing.verified(known.password_hash, password)
         if known.password_hash is None:
             return PasswordVerdict.UNKNOWN_USER
         if not right:
             return PasswordVerdict.WRONG
         if self._cache_seconds:
             known.proof, known.proof_ends = proof, monotonic() + self._cache_seconds
-        if self._hashing.outdated(known.password_hash):
+        if self.hashing.outdated(known.password_hash):
             with suppress(BackendUnavailable):  # the login is right; the next one may rehash
                 await self._rehash(user, known, password)
         return PasswordVerdict.RIGHT
@@ -81,7 +81,7 @@ class LocalDirectory:
 
     async def hashed(self, password: str) -> str:
         """Return the hash of *password* as it is stored."""
-        return await self._hashing.hashed(normalised(password))
+        return await self.hashing.hashed(normalised(password))
 
     async def set_password(self, user: str, password: str) -> None:
         """Give *user* a new password; Refused where the password is not kept here."""
@@ -111,7 +111,7 @@ class LocalDirectory:
 
     async def _rehash(self, user: str, known: _Remembered, password: str) -> None:
         """Store the hash anew under today's parameters, if it is still the one just verified."""
-        fresh = await self._hashing.hashed(password)
+        fresh = await self.hashing.hashed(password)
         async with self._enrolments.database.session() as session, session.begin():
             await session.execute(
                 update(LocalUser)

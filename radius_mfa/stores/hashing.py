@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from time import monotonic
 from typing import TypeVar
 
 from argon2 import PasswordHasher, Type
@@ -42,6 +43,8 @@ class Hashing:
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="argon2")
         self._room = threading.Semaphore(threads + queue)
         self._of_nobody = self._hasher.hash("the password of nobody")
+        self.observe: Callable[[float], object] = lambda _seconds: None
+        """Told how long each hash took, its wait for a thread included."""
 
     async def hashed(self, password: str) -> str:
         """Return the argon2id hash of *password*, in PHC form."""
@@ -74,6 +77,7 @@ class Hashing:
     async def _in_thread(self, work: Callable[[], T]) -> T:
         if not self._room.acquire(blocking=False):
             raise BackendUnavailable("hashing", "the queue of password hashes is full")
+        began = monotonic()
         job = self._threads.submit(work)
         # Of the thread's job, not of the one awaiting: a login that was given up goes on hashing.
         job.add_done_callback(lambda _job: self._room.release())
@@ -81,3 +85,5 @@ class Hashing:
             return await asyncio.wrap_future(job)
         except (HashingError, VerificationError) as error:
             raise BackendUnavailable("hashing", str(error)) from None
+        finally:
+            self.observe(monotonic() - began)

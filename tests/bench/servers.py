@@ -152,7 +152,7 @@ async def _fill(config: Path, users: int) -> None:
 
 
 async def _hash(stores: Stores) -> str:
-    return await stores.directory._hashing.hashed(traffic.PASSWORD)
+    return await stores.directory.hashing.hashed(traffic.PASSWORD)
 
 
 @contextlib.contextmanager

@@ -313,7 +313,7 @@ async def test_what_is_remembered_shows_no_password(
     await caching.verify("alice", PASSWORD, alice)
     shown = f"{caching._remembered!r} {caching!r}"
     assert PASSWORD not in shown
-    other = LocalDirectory(caching._enrolments, caching._hashing, credential_cache_seconds=60)
+    other = LocalDirectory(caching._enrolments, caching.hashing, credential_cache_seconds=60)
     await other.verify("alice", PASSWORD, alice)
     assert other._remembered["alice"].proof != caching._remembered["alice"].proof
 
