@@ -31,6 +31,7 @@ from radius_mfa.policy.totp import Window
 from radius_mfa.protocol.duplicates import DuplicateCache
 from radius_mfa.protocol.nas import Nas, NasTable
 from radius_mfa.server import core_dumps
+from radius_mfa.server.background import keep_doing
 from radius_mfa.server.discards import DiscardLog
 from radius_mfa.server.faults import fault
 from radius_mfa.server.handler import REJECT_JITTER, AnswerPolicy, Handler
@@ -44,6 +45,7 @@ from radius_mfa.stores.directories import Directories
 from radius_mfa.stores.directory_local import LocalDirectory
 from radius_mfa.stores.embedded_redis import EmbeddedRedis, FolderInUseError
 from radius_mfa.stores.enrolments import EnrolmentCodec, EnrolmentStore
+from radius_mfa.stores.events import EventQueue, EventStream, Publisher
 from radius_mfa.stores.hashing import Hashing, HashParameters
 from radius_mfa.stores.key_rotation import KeyRotation
 from radius_mfa.stores.keyring import KeyRing
@@ -87,6 +89,7 @@ class Stores:
     bulk: Bulk
     recovery_codes: RecoveryCodeStore
     service: EnrolmentService
+    events: EventStream
 
 
 @asynccontextmanager
@@ -162,6 +165,7 @@ async def open_stores(settings: Settings, *, private_redis: bool = False) -> Asy
             Bulk(database, key_ring, attempts.invalidate),
             RecoveryCodeStore(enrolments, key_ring),
             EnrolmentService(enrolments, attempts),
+            EventStream(scripts, settings.redis.key_prefix),
         )
 
 
@@ -275,10 +279,15 @@ def nas(client: ClientSettings, settings: Settings) -> Nas:
 class Server:
     """A running server: listeners over open stores."""
 
-    def __init__(self, settings: Settings, stores: Stores) -> None:
+    def __init__(
+        self, settings: Settings, stores: Stores, events: EventQueue | None = None
+    ) -> None:
+        """Serve over *stores*; *events* is the queue that the log publishes to."""
         self._settings = settings
         self._stores = stores
+        self._events = EventQueue() if events is None else events
         self.metrics = Metrics()
+        self.metrics.events_lost.set_function(lambda: self._events.lost)
         self._redis_outage, self._database_outage = Outage(), Outage()
         self._node_id = secrets.token_hex(8)
         self._unfit_keys = ""
@@ -309,6 +318,14 @@ class Server:
             backends_up=lambda: self._redis_outage.over,
         )
         self.listeners: list[UdpListener] = []
+        self._publisher = Publisher(
+            stores.scripts,
+            stores.events,
+            self._events,
+            process=self._node_id,
+            node=socket.gethostname(),
+            keep=settings.events.keep,
+        )
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["Server"]:
@@ -319,6 +336,7 @@ class Server:
             watches = [
                 tasks.spawn(self._watch("redis", self._redis_outage, self._look_at_redis)),
                 tasks.spawn(self._watch("database", self._database_outage, self._look_at_database)),
+                tasks.spawn(keep_doing(self._publisher.step, "events")),
             ]
             try:
                 for listener in self.listeners:
@@ -331,6 +349,7 @@ class Server:
                 await tasks.stop(*watches)
                 await self._drained()
                 with contextlib.suppress(BackendUnavailable):
+                    await self._publisher.step()
                     await self._stores.nodes.withdraw(self._node_id)
                 log.info("server.stopped")
 
@@ -483,13 +502,16 @@ class Server:
                     await listener.idle()
 
 
-async def serve(settings: Settings, log_lines_lost: Callable[[], int]) -> None:
-    """Serve until SIGTERM or SIGINT; *log_lines_lost* is for the metrics."""
+async def serve(settings: Settings, log_lines_lost: Callable[[], int], events: EventQueue) -> None:
+    """Serve until SIGTERM or SIGINT.
+
+    *log_lines_lost* is for the metrics; *events* is the queue that the log publishes to.
+    """
     if not settings.allow_core_dumps:
         core_dumps.forbid()
     stopped = stop_signals()
     async with open_stores(settings) as stores:
-        server = Server(settings, stores)
+        server = Server(settings, stores, events)
         server.metrics.log_lines_lost.set_function(log_lines_lost)
         async with server.running():
             _settle_memory()

@@ -556,6 +556,13 @@ class LogSettings(Section):
     """A file to append to; default standard error. SIGHUP opens it again."""
 
 
+class EventSettings(Section):
+    """What is kept of logins, beside the log."""
+
+    keep: Annotated[int, Field(ge=1_000, le=1_000_000)] = 10_000
+    """How many events of all nodes Redis holds; 1,000 take about half a MiB."""
+
+
 class MetricsSettings(Section):
     """Metrics for Prometheus."""
 
@@ -581,6 +588,7 @@ class Settings(Section):
     lockout: LockoutSettings = LockoutSettings()
     keyring: KeyRingSettings = KeyRingSettings()
     log: LogSettings = LogSettings()
+    events: EventSettings = EventSettings()
     metrics: MetricsSettings = MetricsSettings()
 
     @property

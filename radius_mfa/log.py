@@ -11,7 +11,7 @@ import re
 import sys
 import time
 import unicodedata
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -23,6 +23,7 @@ import orjson
 import structlog
 
 from radius_mfa.errors import ConfigurationError
+from radius_mfa.stores.events import RESULTS
 
 MAX_FIELD_CHARACTERS = 256
 MAX_ITEMS = 32
@@ -236,20 +237,46 @@ def _opened(path: Path) -> int:
         ) from None
 
 
-def configure(log_format: str, level: str, file: Path | None = None) -> LogFile:
-    """Set up logging for the process, and return where the lines go."""
+def configure(
+    log_format: str,
+    level: str,
+    file: Path | None = None,
+    publish: Callable[[bytes], None] | None = None,
+) -> LogFile:
+    """Set up logging for the process, and return where the lines go.
+
+    *publish* takes the lines about logins as JSON, whatever *level* keeps out of the log.
+    """
     destination = LogFile(file)
     renderer = _renderer(log_format, colors=file is None and _is_terminal())
     processors = [_without_traceback, _tame, renderer]
+    published = [] if publish is None else [_publishing(publish, _LEVELS[level])]
+    lowest = min(level, "info", key=_LEVELS.__getitem__) if published else level
     structlog.configure(
-        processors=processors,
+        processors=[*processors[:-1], *published, renderer],
         logger_factory=lambda *_: destination,
-        wrapper_class=structlog.make_filtering_bound_logger(level),
+        wrapper_class=structlog.make_filtering_bound_logger(lowest),
     )
     root = logging.getLogger()
     root.handlers[:] = [_OfLibraries(destination, processors)]
     root.setLevel(logging.WARNING)
     return destination
+
+
+_LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
+
+
+def _publishing(publish: Callable[[bytes], None], least: int) -> structlog.typing.Processor:
+    """Return what publishes a tamed line, and drops one that came this far for that alone."""
+
+    def processor(_logger: object, method: str, event: Event) -> Event:
+        if event["event"] in RESULTS:
+            publish(orjson.dumps(event))
+        if _LEVELS[method] < least:
+            raise structlog.DropEvent
+        return event
+
+    return processor
 
 
 def _is_terminal() -> bool:
@@ -264,6 +291,12 @@ def _renderer(log_format: str, *, colors: bool) -> structlog.typing.Processor:
 
 def _json(event: Event, **_options: object) -> str:
     return orjson.dumps(event).decode()
+
+
+def console_lines(*, colors: bool) -> Callable[[Event], str]:
+    """Return what turns the fields of a line, as JSON has them, into a line for people."""
+    renderer = _console(colors=colors)
+    return lambda event: str(renderer(None, event.get("level", ""), event))
 
 
 def _console(*, colors: bool) -> structlog.dev.ConsoleRenderer:

@@ -81,13 +81,14 @@ class Stopwatch:
 class Trace:
     """What the log should know of a login, however it ends: whose it is, and where time went.
 
-    *user* is the canonical name, empty where the name typed is none, as *directory_name* has it.
+    *user* is the canonical name and *key* the one key, empty where the name typed is none;
+    *directory_name* is whose user it is.
     """
 
-    __slots__ = ("database", "directory", "directory_name", "redis", "user")
+    __slots__ = ("database", "directory", "directory_name", "key", "redis", "user")
 
     def __init__(self) -> None:
-        self.user = self.directory_name = ""
+        self.user = self.key = self.directory_name = ""
         self.redis, self.database, self.directory = Stopwatch(), Stopwatch(), Stopwatch()
 
 
@@ -136,7 +137,7 @@ class Login:
                 user = await self._directory.identify(attempt.user_name or "")
         except InvalidUserNameError as error:
             return Outcome(Reject(Reason.INVALID_USER_NAME, str(error)))
-        trace.user, trace.directory_name = user.name, user.directory
+        trace.user, trace.key, trace.directory_name = user.name, user.key, user.directory
         station = normalised_station(attempt.calling_station_id)
         subject = Subject(user.key, f"{attempt.client}|{station}")
         keys = self._verdict_keys(attempt, user.key, station)

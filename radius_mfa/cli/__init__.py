@@ -24,6 +24,7 @@ from radius_mfa.cli import (
     key,
     serve,
     status,
+    tail,
     test,
     transfer,
     user,
@@ -54,6 +55,7 @@ app.add_typer(config.app, name="config")
 app.add_typer(audit.app, name="audit")
 app.command("test")(test.test_login)
 app.command()(status.status)
+app.command()(tail.tail)
 app.command()(transfer.export)
 app.command("import")(transfer.import_everything)
 app.add_typer(demo.app, name="demo")

@@ -42,6 +42,7 @@ from radius_mfa.protocol.wire import Code
 from radius_mfa.server import core_dumps
 from radius_mfa.server.udp import PortInUseError
 from radius_mfa.stores.enrolments import NewDevice
+from radius_mfa.stores.events import EventQueue
 from radius_mfa.stores.interfaces import Subject
 
 app = typer.Typer(help="Try it: a server with one user, in one command.")
@@ -90,8 +91,9 @@ def demo(
         return
     prepare(data, port)
     settings = load(data / "radius-mfa.toml").settings
-    log.configure(settings.log.format, settings.log.level, settings.log.file)
-    uvloop.run(_run(data, settings, _known(data)))
+    events, in_force = EventQueue(), settings.log
+    log.configure(in_force.format, in_force.level, in_force.file, publish=events.append)
+    uvloop.run(_run(data, settings, _known(data), events))
 
 
 @app.command()
@@ -137,13 +139,13 @@ def _known(folder: Path) -> Demo:
         ) from None
 
 
-async def _run(folder: Path, settings: Settings, known: Demo) -> None:
+async def _run(folder: Path, settings: Settings, known: Demo, events: EventQueue) -> None:
     core_dumps.forbid()
     stopped = stop_signals()
     async with open_stores(settings) as stores:
         await _ensure_user(stores, known)
         try:
-            async with Server(settings, stores).running() as server:
+            async with Server(settings, stores, events).running() as server:
                 await _show(folder, settings, known, stores, server.endpoints[0], stopped)
                 await stopped.wait()
         except PortInUseError as error:

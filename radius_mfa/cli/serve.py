@@ -8,13 +8,17 @@ import uvloop
 
 from radius_mfa import app, log
 from radius_mfa.cli.common import configuration
+from radius_mfa.stores.events import EventQueue
 
 
 def serve(ctx: typer.Context) -> None:
     """Run the server until SIGTERM or Ctrl-C. SIGHUP opens the log file again."""
     loaded = configuration(ctx)
     settings = loaded.settings
-    file = log.configure(settings.log.format, settings.log.level, settings.log.file)
+    events = EventQueue()
+    file = log.configure(
+        settings.log.format, settings.log.level, settings.log.file, publish=events.append
+    )
     for warning in loaded.warnings:
         app.log.warning(
             "configuration.unwise",
@@ -26,6 +30,6 @@ def serve(ctx: typer.Context) -> None:
 
     async def main() -> None:
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, file.reopen)
-        await app.serve(settings, lambda: file.lines_lost)
+        await app.serve(settings, lambda: file.lines_lost, events)
 
     uvloop.run(main())

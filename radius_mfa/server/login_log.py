@@ -88,6 +88,7 @@ class LoginRecord:
             "nas": self._nas.name,
             "user": UNDECODABLE if request.user_name is None else request.user_name,
             "canonical_user": trace.user,
+            "user_key": "" if trace.key == trace.user else trace.key,
             "directory": trace.directory_name,
             "source": f"{source[0]}:{source[1]}",
             "station": request.calling_station_id,
@@ -100,7 +101,7 @@ class LoginRecord:
         }
 
 
-_OF_THE_LOCK = ("request_id", "nas", "canonical_user", "source", "station")
+_OF_THE_LOCK = ("request_id", "nas", "canonical_user", "user_key", "source", "station")
 
 
 def _milliseconds(seconds: float) -> float:

@@ -68,6 +68,11 @@ class Metrics:
             "Lines that the log could not take since the start",
             registry=self.registry,
         )
+        self.events_lost = Gauge(
+            "radius_mfa_events_lost",
+            "Events of logins that Redis was away for too long to take, since the start",
+            registry=self.registry,
+        )
         self.directory_seconds = Histogram(
             "radius_mfa_directory_seconds",
             "Answers of LDAP servers, by directory, server and operation",

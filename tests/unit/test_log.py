@@ -390,3 +390,32 @@ def test_standard_error_gets_colours_on_a_terminal_only(monkeypatch: pytest.Monk
 )
 def test_errors_of_several_lines_keep_them(text: str, expected: str) -> None:
     assert log.printable_lines(text) == expected
+
+
+@pytest.mark.parametrize("log_format", ["json", "console"])
+@pytest.mark.parametrize("level", ["debug", "info", "warning", "error"])
+def test_lines_about_logins_are_published_whatever_the_level_of_the_log(
+    level: str, log_format: str, tmp_path: Path
+) -> None:
+    """In the words of the log: made printable, and free of secrets."""
+    published: list[bytes] = []
+    handler = log.configure(log_format, level, tmp_path / "log", publish=published.append)
+    logger().info("login.rejected", user="al\x1bice", password="canary", nas="")
+    logger().info("server.started", clients=1)
+    logger().error("login.failed", user="bob")
+    logging.getLogger("library").warning("odd")
+    handler.close()
+    written = (tmp_path / "log").read_text("utf-8")
+    assert ("login.rejected" in written) == ("server.started" in written)
+    assert ("login.rejected" in written) == (level in ("debug", "info"))
+    assert "login.failed" in written
+    assert "odd" in written
+    first, second = map(json.loads, published)
+    assert first.pop("timestamp")
+    assert first == {
+        "level": "info",
+        "event": "login.rejected",
+        "user": "al\\x1bice",
+        "password": log.MASK,
+    }
+    assert second["user"] == "bob"
