@@ -47,8 +47,10 @@ from radius_mfa.stores.embedded_redis import EmbeddedRedis, FolderInUseError
 from radius_mfa.stores.enrolments import EnrolmentCodec, EnrolmentStore
 from radius_mfa.stores.events import EventQueue, EventStream, Publisher
 from radius_mfa.stores.hashing import Hashing, HashParameters
+from radius_mfa.stores.history_writer import HistoryWriter
 from radius_mfa.stores.key_rotation import KeyRotation
 from radius_mfa.stores.keyring import KeyRing
+from radius_mfa.stores.login_history import LoginHistory
 from radius_mfa.stores.nodes import Node, Nodes
 from radius_mfa.stores.records import Database, open_engine
 from radius_mfa.stores.recovery_codes import RecoveryCodeStore
@@ -90,6 +92,7 @@ class Stores:
     recovery_codes: RecoveryCodeStore
     service: EnrolmentService
     events: EventStream
+    history: LoginHistory
 
 
 @asynccontextmanager
@@ -166,6 +169,7 @@ async def open_stores(settings: Settings, *, private_redis: bool = False) -> Asy
             RecoveryCodeStore(enrolments, key_ring),
             EnrolmentService(enrolments, attempts),
             EventStream(scripts, settings.redis.key_prefix),
+            LoginHistory(database),
         )
 
 
@@ -326,6 +330,13 @@ class Server:
             node=socket.gethostname(),
             keep=settings.events.keep,
         )
+        self._history_writer = HistoryWriter(
+            stores.scripts,
+            stores.events,
+            stores.history,
+            node_id=self._node_id,
+            history_days=settings.events.history_days,
+        )
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["Server"]:
@@ -337,6 +348,7 @@ class Server:
                 tasks.spawn(self._watch("redis", self._redis_outage, self._look_at_redis)),
                 tasks.spawn(self._watch("database", self._database_outage, self._look_at_database)),
                 tasks.spawn(keep_doing(self._publisher.step, "events")),
+                tasks.spawn(keep_doing(self._history_writer.step, "history")),
             ]
             try:
                 for listener in self.listeners:

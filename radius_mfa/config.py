@@ -557,10 +557,13 @@ class LogSettings(Section):
 
 
 class EventSettings(Section):
-    """What is kept of logins, beside the log."""
+    """What is kept of logins, for `radius-mfa tail` and `radius-mfa explain`, beside the log."""
 
     keep: Annotated[int, Field(ge=1_000, le=1_000_000)] = 10_000
     """How many events of all nodes Redis holds; 1,000 take about half a MiB."""
+
+    history_days: Annotated[int, Field(ge=0, le=3_650)] = 90
+    """How long the database holds the history of logins; 0 keeps none."""
 
 
 class MetricsSettings(Section):

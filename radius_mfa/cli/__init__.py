@@ -20,6 +20,7 @@ from radius_mfa.cli import (
     device,
     device_import,
     directory,
+    explain,
     init,
     key,
     serve,
@@ -56,6 +57,7 @@ app.add_typer(audit.app, name="audit")
 app.command("test")(test.test_login)
 app.command()(status.status)
 app.command()(tail.tail)
+app.command()(explain.explain)
 app.command()(transfer.export)
 app.command("import")(transfer.import_everything)
 app.add_typer(demo.app, name="demo")

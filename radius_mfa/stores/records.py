@@ -17,6 +17,8 @@ from sqlalchemy import (
     BigInteger,
     DateTime,
     ForeignKey,
+    Index,
+    Integer,
     LargeBinary,
     String,
     Text,
@@ -42,6 +44,9 @@ from radius_mfa.policy.requirement import MAX_REASON_CHARACTERS
 T = TypeVar("T")
 
 NAME_CHARACTERS = 253
+
+LOGGED_CHARACTERS = 259
+"""The longest text of a field of the log, with the dots where it was cut off."""
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -141,6 +146,63 @@ class AuditRecord(Record):
     called: Mapped[str] = mapped_column(String(NAME_CHARACTERS))
     detail: Mapped[str] = mapped_column(Text)
     digest: Mapped[str] = mapped_column(String(64))
+
+
+class LoginEventRecord(Record):
+    """A login that was, by its place in the event stream; see ``stores/login_history.py``."""
+
+    __tablename__ = "login_event"
+    __table_args__ = (
+        Index("ix_login_event_user", "user", "event_id"),
+        Index("ix_login_event_request_id", "request_id"),
+    )
+
+    event_id: Mapped[int] = mapped_column(
+        BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False
+    )
+    at: Mapped[int] = mapped_column(BigInteger)  # Unix milliseconds
+    result: Mapped[str] = mapped_column(String(16))
+    user: Mapped[str] = mapped_column(String(LOGGED_CHARACTERS))
+    called: Mapped[str] = mapped_column(String(LOGGED_CHARACTERS))
+    typed: Mapped[str] = mapped_column(String(LOGGED_CHARACTERS))
+    directory: Mapped[str] = mapped_column(String(32))
+    client: Mapped[str] = mapped_column(String(63))
+    nas_identifier: Mapped[str] = mapped_column(String(LOGGED_CHARACTERS))
+    source: Mapped[str] = mapped_column(String(64))
+    station: Mapped[str] = mapped_column(String(LOGGED_CHARACTERS))
+    method: Mapped[str] = mapped_column(String(32))
+    reason: Mapped[str] = mapped_column(String(64))
+    hint: Mapped[str] = mapped_column(String(LOGGED_CHARACTERS))
+    request_id: Mapped[str] = mapped_column(String(32))
+    node: Mapped[str] = mapped_column(String(LOGGED_CHARACTERS))
+    left_out: Mapped[int]
+
+
+class LoginCountRecord(Record):
+    """How many logins of an hour came to the same at a client."""
+
+    __tablename__ = "login_count"
+
+    hour: Mapped[datetime] = mapped_column(UtcDateTime, primary_key=True)
+    client: Mapped[str] = mapped_column(String(63), primary_key=True)
+    result: Mapped[str] = mapped_column(String(16), primary_key=True)
+    reason: Mapped[str] = mapped_column(String(64), primary_key=True)
+    count: Mapped[int] = mapped_column(BigInteger)
+
+
+class LastLoginRecord(Record):
+    """The last accepted login of a user; the user need not be on record."""
+
+    __tablename__ = "last_login"
+
+    user: Mapped[str] = mapped_column(String(LOGGED_CHARACTERS), primary_key=True)
+    event_id: Mapped[int] = mapped_column(BigInteger)
+    at: Mapped[int] = mapped_column(BigInteger)  # Unix milliseconds
+    client: Mapped[str] = mapped_column(String(63))
+    nas_identifier: Mapped[str] = mapped_column(String(LOGGED_CHARACTERS))
+    source: Mapped[str] = mapped_column(String(64))
+    station: Mapped[str] = mapped_column(String(LOGGED_CHARACTERS))
+    method: Mapped[str] = mapped_column(String(32))
 
 
 class Fact(Record):

@@ -26,7 +26,10 @@ TABLES = {
     "audit",
     "device",
     "fact",
+    "last_login",
     "local_user",
+    "login_count",
+    "login_event",
     "mfa_user",
     "recovery_code",
 }

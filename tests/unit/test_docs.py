@@ -18,6 +18,7 @@ from radius_mfa.config import EXAMPLE_SECRET, Settings
 from radius_mfa.errors import Discard
 from radius_mfa.policy.access import ACCESS, Mode, Need, State
 from radius_mfa.policy.decision import FACTOR_AT_FAULT, RejectReason
+from radius_mfa.policy.reasons import EXPLANATIONS
 from radius_mfa.server.metrics import Metrics
 from radius_mfa.server.outages import CURES
 
@@ -74,11 +75,15 @@ def inline_code(text: str) -> list[str]:
 
 
 def test_every_reject_reason_says_what_it_means_and_what_to_do() -> None:
+    """In the words that the command line and the portal use."""
     rows = table(section(text_of("docs/reasons.md"), "Rejects"))
-    assert set(rows) == set(RejectReason)
-    for reason, (counts, meaning, cure) in rows.items():
+    assert set(rows) == set(RejectReason) == set(EXPLANATIONS)
+    for reason, (counts, *words) in rows.items():
         factor = FACTOR_AT_FAULT.get(RejectReason(reason))
         assert counts == (str(factor) if factor else "no")
+        told = EXPLANATIONS[RejectReason(reason)]
+        meaning, cure = (re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", cell) for cell in words)
+        assert (meaning, cure) == (told.means, told.cure_of("alice"))
         assert len(meaning) > 20
         assert len(cure) > 10
 

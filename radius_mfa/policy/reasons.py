@@ -1,0 +1,146 @@
+"""What each reason of a reject means and what to do about it: the one place of these words.
+
+They are for operators and admins; users never see them. docs/reasons.md is checked against them.
+"""
+
+from dataclasses import dataclass
+
+from radius_mfa.policy.decision import RejectReason
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Sentences with `names of the program` in backticks; ``{user}`` stands for the user's name."""
+
+    means: str
+    cure: str
+
+    def cure_of(self, user: str) -> str:
+        """Return what to do about it where it happened to *user*."""
+        return self.cure.replace("{user}", user)
+
+
+EXPLANATIONS = {
+    RejectReason.ACCOUNT_DISABLED: Explanation(
+        "The account is disabled in the directory.",
+        "Enable it there, if that is right.",
+    ),
+    RejectReason.ACCOUNT_EXPIRED: Explanation(
+        "The account's end, which stands in the directory, is past.",
+        "Give it a later end there, if that is right.",
+    ),
+    RejectReason.ACCOUNT_LOCKED: Explanation(
+        "Too many failures. Even the right password and code are refused, and no code is used up.",
+        "Wait until the time in the hint, or `radius-mfa user unlock {user}`. Look at the "
+        "failures before it: `radius-mfa user show {user}`.",
+    ),
+    RejectReason.AMBIGUOUS_USER: Explanation(
+        "The name stands for several entries of the directory. The line `directory.ambiguous` "
+        "has them.",
+        "Narrow `base`, `filter` or `lookup` of that `[[directory.ldap]]`, or rename one of "
+        "the two.",
+    ),
+    RejectReason.CODE_PREDATES_REDIS: Explanation(
+        "Redis has lost its memory (`redis.memory_lost`), so a code from before may have been "
+        "used.",
+        "Nothing: the code after the next one works. Find out why Redis forgot: see "
+        "docs/operations.md.",
+    ),
+    RejectReason.CODE_REPLAYED: Explanation(
+        "The code is right, and was used before, or an even newer one was; or it is a "
+        "recovery code that was used before.",
+        "Wait for the next code: each works once. If it happens without anybody typing twice, "
+        "the gateway repeats logins as new packets: set `failover_grace_seconds` for this "
+        "client, or look for a renegotiation that sends the old code again.",
+    ),
+    RejectReason.DIRECTORY_LOCKED: Explanation(
+        "The directory itself has locked the account, after wrong passwords here or anywhere else.",
+        "Unlock it there. `radius-mfa user unlock` does not help.",
+    ),
+    RejectReason.EMPTY_PASSWORD: Explanation(
+        "The field was empty, or held a code and nothing else.",
+        "The user types password and code. Some gateways probe with an empty password: then "
+        "it is the gateway's setting.",
+    ),
+    RejectReason.ENROLLMENT_EXPIRED: Explanation(
+        "The user was told to enrol and the period is over.",
+        "`radius-mfa device add {user}`, or give more time: `radius-mfa user extend {user}`.",
+    ),
+    RejectReason.FACTOR_SUSPENDED: Explanation(
+        "An admin has suspended the user's second factor, and this login needs it.",
+        "`radius-mfa user resume {user} --factor`, if that is right. A lost phone: "
+        "`radius-mfa user reset {user}`.",
+    ),
+    RejectReason.IN_ENROLLMENT: Explanation(
+        'The user\'s enrolment period still runs, but this client has `mfa = "always"`.',
+        'The user enrols now, or `mfa = "required"` for this client: see docs/enrolment.md.',
+    ),
+    RejectReason.INVALID_USER_NAME: Explanation(
+        "The name is missing, longer than 253 characters, undecodable, or holds control or "
+        "invisible characters.",
+        "The hint says which. Undecodable: see `password_charsets`, which is for names too.",
+    ),
+    RejectReason.LOGON_RESTRICTED: Explanation(
+        "The password is right, and the directory forbids this login: logon hours, the "
+        "workstations allowed, or the entry may not bind.",
+        "Change that in the directory.",
+    ),
+    RejectReason.NO_PASSWORD: Explanation(
+        "User-Password has an impossible length.",
+        "The gateway's fault, or somebody plays with packets.",
+    ),
+    RejectReason.NOT_ENROLLED: Explanation(
+        "The user is on record, has no device whose first code was confirmed, and was never "
+        "told to enrol; this client's `mfa` lets only enrolled users in (docs/enrolment.md).",
+        "`radius-mfa device add {user}`",
+    ),
+    RejectReason.PASSWORD_EXPIRED: Explanation(
+        "The password is too old by the directory's rules.",
+        "The user sets a new one at a workstation or in the directory's own portal: RADIUS "
+        "with PAP can't carry it.",
+    ),
+    RejectReason.PASSWORD_MUST_CHANGE: Explanation(
+        "An admin has set the password, and the directory wants another one before any login.",
+        "As for `password_expired`.",
+    ),
+    RejectReason.UNDECODABLE_PASSWORD: Explanation(
+        "The password's octets fit none of the client's `password_charsets`.",
+        "The gateway sends another character set: add it, such as `password_charsets = "
+        '["utf-8", "latin-1"]`.',
+    ),
+    RejectReason.UNKNOWN_USER: Explanation(
+        "No directory has a user of this name.",
+        "A typing error, or somebody who guesses names, or a realm (`CORP\\alice`, "
+        "`alice@corp.example`) that `directory.local.realms` does not list. A real user: "
+        "`radius-mfa user add {user}`.",
+    ),
+    RejectReason.UNSUPPORTED_METHOD: Explanation(
+        "The gateway sent CHAP, MS-CHAP, EAP or nothing in place of a password, or both, or "
+        "asked for a service that is no login (Call-Check, Authorize-Only); the hint says "
+        "which.",
+        "Set the gateway to PAP: no other method can carry a password and a code.",
+    ),
+    RejectReason.USER_SUSPENDED: Explanation(
+        "An admin has suspended the user.",
+        "`radius-mfa user resume {user}`, if that is right.",
+    ),
+    RejectReason.WRONG_CODE: Explanation(
+        'Nothing at the end of the field (or at its start, with `code_position = "start"`) is '
+        "a code of this user's devices in the time window. The password was not looked at and "
+        "may be wrong as well.",
+        'Read the hint. A clock that is off: switch automatic time on in the phone. "no code '
+        'of 6 digits": the user typed the password alone, or the gateway cut the field. No '
+        "hint: a typing error, or an app that shows the code of another account.",
+    ),
+    RejectReason.WRONG_PASSWORD: Explanation(
+        "The code was right, and the password was not. The code is not used up. Where no code "
+        "is needed the hint says so: then the whole field was taken as the password.",
+        "The user types the password again, or an admin sets a new one: `radius-mfa user "
+        "passwd {user}`.",
+    ),
+    RejectReason.BACKEND_UNAVAILABLE: Explanation(
+        'A backend had no answer, and this client has `on_backend_failure = "reject"`. The '
+        "hint says which.",
+        "Look at `radius-mfa status`, and at `login.unanswered` in docs/reasons.md.",
+    ),
+}
