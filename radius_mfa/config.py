@@ -30,6 +30,7 @@ from radius_mfa.policy.totp import MAX_LOOK_STEPS, Algorithm
 
 EMBEDDED = "embedded"
 RADIUS_PORT = 1812
+PORTAL_PORT = 8443
 MAX_SECRET_OCTETS = 256
 SHORT_SECRET_OCTETS = 16
 EXAMPLE_SECRET = "change-me-to-32-random-characters"  # noqa: S105 - warned of where it is in use
@@ -39,9 +40,9 @@ ASYNC_DRIVERS = {"postgresql": "postgresql+asyncpg", "sqlite": "sqlite+aiosqlite
 DEFAULT_DATA_FOLDER = Path("/var/lib/radius-mfa")
 
 
-def endpoint(text: str) -> str:
-    """Return *text* as ``address:port``; the port defaults to 1812."""
-    host, port = text, str(RADIUS_PORT)
+def endpoint(text: str, default_port: int = RADIUS_PORT) -> str:
+    """Return *text* as ``address:port``."""
+    host, port = text, str(default_port)
     if text.startswith("["):
         host, bracket, rest = text[1:].partition("]")
         port = rest.removeprefix(":") or port
@@ -50,7 +51,7 @@ def endpoint(text: str) -> str:
     elif text.count(":") == 1:
         host, _, port = text.partition(":")
     elif ":" in text:  # ::1:1812 may be an address or an address and a port
-        raise ValueError(f"{text!r}: an IPv6 address stands in brackets, like [::1]:{RADIUS_PORT}")
+        raise ValueError(f"{text!r}: an IPv6 address stands in brackets, like [::1]:{default_port}")
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
@@ -179,6 +180,32 @@ def _path(value: object) -> object:
     return value
 
 
+def _portal_endpoint(text: str) -> str:
+    return endpoint(text, PORTAL_PORT)
+
+
+def _base_url(text: str) -> str:
+    if not text:
+        return text
+    try:
+        url = urlsplit(text)
+        valid = url.scheme in {"http", "https"} and url.hostname and url.port != 0
+    except ValueError:
+        valid = False
+    else:
+        valid = valid and not (url.username or url.query or url.fragment) and url.path in {"", "/"}
+    if not valid:
+        raise ValueError(f"{text!r} is not a URL like https://mfa.corp.example, without a path")
+    if url.scheme == "http" and url.hostname not in LOOPBACK_NAMES:
+        raise ValueError(
+            "must begin with https://, for passwords go there; http:// is for loopback"
+        )
+    return text.removesuffix("/").lower()
+
+
+LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
 def _ldap_url(text: str) -> str:
     try:
         url = urlsplit(text)
@@ -242,6 +269,8 @@ RedisUrl = Annotated[SecretStr, AfterValidator(_redis_url)]
 DatabaseUrl = Annotated[SecretStr, AfterValidator(_database_url)]
 DirectoryName = Annotated[str, StringConstraints(pattern=DIRECTORY_NAME_PATTERN)]
 Attribute = Annotated[str, StringConstraints(pattern=ATTRIBUTE_PATTERN)]
+PortalEndpoint = Annotated[str, AfterValidator(_portal_endpoint)]
+BaseUrl = Annotated[str, AfterValidator(_base_url)]
 LdapUrl = Annotated[str, AfterValidator(_ldap_url)]
 LdapFilter = Annotated[str, AfterValidator(_ldap_filter)]
 Realm = Annotated[str, StringConstraints(to_lower=True, min_length=1)]
@@ -573,6 +602,39 @@ class MetricsSettings(Section):
     """Address and port of /metrics; none by default."""
 
 
+class PortalSettings(Section):
+    """The web portal, in which users set up their second factor: `radius-mfa portal`."""
+
+    enabled: bool = True
+    """false keeps `radius-mfa portal` from running."""
+
+    listen: PortalEndpoint = f"127.0.0.1:{PORTAL_PORT}"
+    """Address and TCP port to serve."""
+
+    base_url: BaseUrl = ""
+    """Where browsers find it, like https://mfa.corp.example; default: this machine's loopback."""
+
+    certificate_file: OptionalFile = None
+    """The certificate of TLS and its chain, in PEM; without it a proxy in front speaks TLS."""
+
+    certificate_key_file: OptionalFile = None
+    """The private key of the certificate, in PEM."""
+
+    trusted_proxies: Annotated[
+        list[NetworkText], BeforeValidator(_as_list, json_schema_input_type=str | list[str])
+    ] = []
+    """Addresses or networks of proxies, whose X-Forwarded-For is believed."""
+
+    session_idle_seconds: Annotated[int, Field(ge=60, le=86_400)] = 900
+    """A session ends after so long without a click."""
+
+    session_seconds: Annotated[int, Field(ge=300, le=604_800)] = 28_800
+    """A session ends so long after the sign-in, whatever is clicked."""
+
+    sign_ins_per_minute: Annotated[int, Field(ge=1, le=100_000)] = 60
+    """Sign-ins, first and second steps alike, that one address may try in a minute."""
+
+
 class Settings(Section):
     """Everything that can be set."""
 
@@ -593,6 +655,7 @@ class Settings(Section):
     log: LogSettings = LogSettings()
     events: EventSettings = EventSettings()
     metrics: MetricsSettings = MetricsSettings()
+    portal: PortalSettings = PortalSettings()
 
     @property
     def key_ring_file(self) -> Path:

@@ -19,6 +19,7 @@ from radius_mfa.policy.identity import InvalidUserNameError, normalised_station
 from radius_mfa.policy.lockout import UNTIL_UNLOCKED
 from radius_mfa.policy.totp import Match, Window
 from radius_mfa.stores.interfaces import (
+    NOBODY,
     Attempts,
     Directory,
     Enrolments,
@@ -48,7 +49,8 @@ class Attempt:
     """One login as it arrived. *typed* is the whole password field, None where there is none.
 
     *packet* identifies the very packet, so that a retransmission finds its verdict even where
-    the node that gave it is gone. *session_id* is the NAS's Acct-Session-Id.
+    the node that gave it is gone. *session_id* is the NAS's Acct-Session-Id. *mode* is None at the
+    portal, which is no client. With *password_proven* the field is the code and nothing else.
     """
 
     client: str
@@ -57,7 +59,8 @@ class Attempt:
     packet: bytes = field(repr=False)
     method: str = "pap"
     split: SplitPolicy = SplitPolicy()
-    mode: Mode = Mode.ALWAYS
+    mode: Mode | None = Mode.ALWAYS
+    password_proven: bool = False
     calling_station_id: str = ""
     session_id: bytes | None = None
     failover_grace_seconds: int = 0
@@ -81,15 +84,19 @@ class Stopwatch:
 class Trace:
     """What the log should know of a login, however it ends: whose it is, and where time went.
 
-    *user* is the canonical name and *key* the one key, empty where the name typed is none;
-    *directory_name* is whose user it is.
+    *identity* is NOBODY where the name typed is no name.
     """
 
-    __slots__ = ("database", "directory", "directory_name", "key", "redis", "user")
+    __slots__ = ("database", "directory", "identity", "redis")
 
     def __init__(self) -> None:
-        self.user = self.key = self.directory_name = ""
+        self.identity = NOBODY
         self.redis, self.database, self.directory = Stopwatch(), Stopwatch(), Stopwatch()
+
+
+@value
+class CodeDue:
+    """The password is right and a code is asked for: no login yet, and no word on the wire."""
 
 
 @value
@@ -132,21 +139,53 @@ class Login:
         Raises BackendUnavailable where a backend has no definite answer: then nothing was
         decided, and the NAS gets no reply.
         """
+        begun = await self._begun(attempt, now, trace)
+        if isinstance(begun, Outcome):
+            return begun
+        settlement = await self._judged(attempt, begun.user, begun.loaded, now, trace)
+        return await self._final(attempt, begun, settlement, now, trace)
+
+    async def decide_password(
+        self, attempt: Attempt, now: float, trace: Trace
+    ) -> Outcome | CodeDue:
+        """Return what comes of a password typed alone, its code to follow where one is needed.
+
+        A right one whose code is due changes nothing, not even the count of failures: or else
+        whoever has the password could start that count again between guesses at the code.
+        """
+        begun = await self._begun(attempt, now, trace)
+        if isinstance(begun, Outcome):
+            return begun
+        user, loaded = begun.user, begun.loaded
+        enrolment, need = await self._need(attempt, user, loaded, now, trace)
+        if isinstance(need, Reject):
+            return await self._final(attempt, begun, Settlement(need), now, trace)
+        settlement = await self._tried(attempt, user, enrolment, Need.PASSWORD, loaded, now, trace)
+        if need is Need.CODE and isinstance(settlement.decision, Accept):
+            return CodeDue()
+        return await self._final(attempt, begun, settlement, now, trace)
+
+    async def _begun(self, attempt: Attempt, now: float, trace: Trace) -> "_Begun | Outcome":
+        """Return whose attempt it is and what is known of them, or the verdict it had before."""
         try:
             with trace.directory:
                 user = await self._directory.identify(attempt.user_name or "")
         except InvalidUserNameError as error:
             return Outcome(Reject(Reason.INVALID_USER_NAME, str(error)))
-        trace.user, trace.key, trace.directory_name = user.name, user.key, user.directory
+        trace.identity = user
         station = normalised_station(attempt.calling_station_id)
         subject = Subject(user.key, f"{attempt.client}|{station}")
         keys = self._verdict_keys(attempt, user.key, station)
-
         with trace.redis:
             loaded = await self._attempts.load(subject, keys, now)
         if loaded.verdict is not None:
             return Outcome(loaded.verdict, shared=True)
-        settlement = await self._judged(attempt, user, loaded, now, trace)
+        return _Begun(user, subject, keys, loaded)
+
+    async def _final(
+        self, attempt: Attempt, begun: "_Begun", settlement: Settlement, now: float, trace: Trace
+    ) -> Outcome:
+        user, subject, keys, loaded = begun.user, begun.subject, begun.keys, begun.loaded
         with trace.redis:
             settled = await self._attempts.settle(subject, settlement, loaded, keys, now)
         if settlement.recovery is not None and isinstance(settled.decision, Reject):
@@ -159,14 +198,25 @@ class Login:
         self, attempt: Attempt, user: Identity, loaded: Loaded, now: float, trace: Trace
     ) -> Settlement:
         """Return what the attempt comes to; the settlement may still turn an Accept away."""
+        enrolment, need = await self._need(attempt, user, loaded, now, trace)
+        if isinstance(need, Reject):
+            return Settlement(need)
+        return await self._tried(attempt, user, enrolment, need, loaded, now, trace)
+
+    async def _need(
+        self, attempt: Attempt, user: Identity, loaded: Loaded, now: float, trace: Trace
+    ) -> tuple[Enrolment, Need | Reject]:
+        """Return the user's second factor, and what the login takes or why nothing would do."""
         closed = _closed(user, loaded)
         if closed is not None:
-            return Settlement(closed)
+            return Enrolment(), closed
         enrolment = await self._enrolment(user, loaded, trace)
         need = access.needed(enrolment, attempt.mode, now)
         if not isinstance(need, Need):
-            return Settlement(Reject(need, _REFUSED_BY_MODE.get(need, "").format(attempt.mode)))
-        return await self._tried(attempt, user, enrolment, need, loaded, now, trace)
+            return enrolment, Reject(need, _REFUSED_BY_MODE.get(need, "").format(attempt.mode))
+        if attempt.password_proven and need is Need.PASSWORD:
+            return enrolment, Reject(Reason.NOT_ENROLLED, "the last device went meanwhile")
+        return enrolment, need
 
     async def _tried(  # noqa: PLR0917 - all that is known by now
         self,
@@ -188,13 +238,9 @@ class Login:
             chosen = await self._recovery(attempt, user, now, trace) or chosen
         if isinstance(chosen, Reject):
             return self._rejected(chosen, attempt, user.key)
-        password = credentials.decoded(chosen.password, attempt.split.password_charsets)
-        if not password:
-            return self._rejected(_no_password(password), attempt, user.key)
-        with trace.directory:
-            verdict = await self._directory.verify(user, password, enrolment)
-        if verdict is not PasswordVerdict.RIGHT:
-            return self._rejected(_reject_of_verdict(verdict, need), attempt, user.key)
+        refused = await self._password_refused(attempt, user, enrolment, need, chosen, trace)
+        if refused is not None:
+            return self._rejected(refused, attempt, user.key)
         if chosen.recovery is not None:
             login = self._recovery_login(attempt, user)
             with trace.database:
@@ -210,6 +256,28 @@ class Login:
             wrong_value=wrong_value,
             recovery=chosen.recovery,
         )
+
+    async def _password_refused(  # noqa: PLR0917 - as _tried
+        self,
+        attempt: Attempt,
+        user: Identity,
+        enrolment: Enrolment,
+        need: Need,
+        chosen: "_Chosen",
+        trace: Trace,
+    ) -> Reject | None:
+        """Return why the password is none of the user's, or None where it is or was proven."""
+        if attempt.password_proven:
+            return _MORE_THAN_A_CODE if chosen.password else None
+        password = credentials.decoded(chosen.password, attempt.split.password_charsets)
+        if not password:
+            return _no_password(password)
+        with trace.directory:
+            verdict = await self._directory.verify(user, password, enrolment)
+        if verdict is PasswordVerdict.RIGHT:
+            return None
+        whole_field = need is Need.PASSWORD and attempt.mode is not None
+        return _reject_of_verdict(verdict, whole_field=whole_field)
 
     async def _enrolment(self, user: Identity, loaded: Loaded, trace: Trace) -> Enrolment:
         enrolment = loaded.enrolment
@@ -336,6 +404,16 @@ class Login:
 
 
 @value
+class _Begun:
+    """An attempt that has no verdict yet: whose it is, and all that Redis knows of them."""
+
+    user: Identity
+    subject: Subject
+    keys: list[VerdictKey]
+    loaded: Loaded
+
+
+@value
 class _Chosen:
     """The password octets to verify, how the login will have been made, the step to consume."""
 
@@ -345,6 +423,7 @@ class _Chosen:
     recovery: RecoveryMatch | None = None
 
 
+_MORE_THAN_A_CODE = Reject(Reason.WRONG_CODE, "more than a code was typed")
 _USED_RECOVERY_CODE = Reject(Reason.CODE_REPLAYED, "each recovery code works once")
 
 _REFUSED_BY_MODE = {
@@ -356,8 +435,8 @@ _REFUSED_BY_MODE = {
 """Hints; what stands in braces is the client's mode."""
 
 
-def _reject_of_verdict(verdict: PasswordVerdict, need: Need) -> Reject:
-    if verdict is PasswordVerdict.WRONG and need is Need.PASSWORD:
+def _reject_of_verdict(verdict: PasswordVerdict, *, whole_field: bool) -> Reject:
+    if verdict is PasswordVerdict.WRONG and whole_field:
         return Reject(Reason.WRONG_PASSWORD, _WHOLE_FIELD)
     return _REASON_OF_VERDICT[verdict]
 

@@ -23,6 +23,7 @@ from radius_mfa.cli import (
     explain,
     init,
     key,
+    portal,
     serve,
     status,
     tail,
@@ -45,6 +46,7 @@ app = typer.Typer(
 )
 app.command()(init.init)
 app.command()(serve.serve)
+app.command()(portal.portal)
 user.app.command("import")(user_import.import_users)
 app.add_typer(user.app, name="user")
 device.app.command("import")(device_import.import_devices)

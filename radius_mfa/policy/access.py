@@ -112,15 +112,25 @@ Or else suspending somebody's second factor would open a door that was shut.
 """
 
 
-def needed(enrolment: Enrolment, mode: Mode, now: float) -> Need | RejectReason:
+PORTAL: Mapping[State, Need | RejectReason] = {
+    **dict.fromkeys(ACCESS, _PASSWORD),
+    State.ENROLLED: _CODE,
+    State.DISABLED: _DISABLED,
+}
+"""What signing in to the portal takes: it is where one enrols, so it opens to who has not yet."""
+
+
+def needed(enrolment: Enrolment, mode: Mode | None, now: float) -> Need | RejectReason:
     """Return what a login takes at a client of *mode*, or why it is refused whatever is typed.
 
-    Unknown and suspended users are refused in every mode.
+    None stands for the portal. Unknown and suspended users are refused in every mode.
     """
     if not enrolment.known:
         return RejectReason.UNKNOWN_USER
     if enrolment.suspended:
         return RejectReason.USER_SUSPENDED
     found = state(enrolment.requirement, now, confirmed=bool(enrolment.devices))
+    if mode is None:
+        return PORTAL[found]
     exempt = enrolment.requirement.exempt(now) and found not in _NEVER_EXEMPT
     return (_EXEMPT if exempt else ACCESS[found])[mode]

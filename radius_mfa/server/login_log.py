@@ -58,7 +58,9 @@ class LoginRecord:
         if outcome.locked_until:
             lock = {name: fields[name] for name in _OF_THE_LOCK}
             self._log.warning(
-                "user.locked", hint=lock_hint(self.trace.user, outcome.locked_until), **lock
+                "user.locked",
+                hint=lock_hint(self.trace.identity.name, outcome.locked_until),
+                **lock,
             )
 
     def unanswered(self, error: BackendUnavailable, suppressed: int = 0) -> None:
@@ -83,13 +85,14 @@ class LoginRecord:
 
     def _fields(self) -> dict[str, Any]:
         request, source, trace = self._request, self.source, self.trace
+        user = trace.identity
         return {
             "request_id": f"{getrandbits(48):012x}",  # tells lines apart, protects nothing
             "nas": self._nas.name,
             "user": UNDECODABLE if request.user_name is None else request.user_name,
-            "canonical_user": trace.user,
-            "user_key": "" if trace.key == trace.user else trace.key,
-            "directory": trace.directory_name,
+            "canonical_user": user.name,
+            "user_key": "" if user.key == user.name else user.key,
+            "directory": user.directory,
             "source": f"{source[0]}:{source[1]}",
             "station": request.calling_station_id,
             "nas_identifier": request.nas_identifier,

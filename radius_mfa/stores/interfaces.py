@@ -220,6 +220,10 @@ class Identity:
     kept: bool = False
 
 
+NOBODY = Identity("", "")
+"""Whose login it is where what was typed is no name."""
+
+
 class UserMoved(BackendUnavailable):
     """The entry that a user was known by stands elsewhere now, so nothing was proved."""
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 PACKAGES = {
+    "chromium": "chromium fonts-dejavu-core",
     "docker-compose": "docker-compose",
     "initdb": "postgresql",
     "ip": "iproute2",

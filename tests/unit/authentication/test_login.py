@@ -634,7 +634,7 @@ def test_lock_hint_until_an_admin() -> None:
 async def test_time_is_kept_by_backend() -> None:
     world = World()
     await world.login(PASSWORD + code())
-    assert world.trace.user == "alice"
+    assert world.trace.identity.name == "alice"
     assert world.trace.redis.seconds > 0
     assert world.trace.database.seconds > 0
     assert world.trace.directory.seconds > 0

@@ -26,6 +26,8 @@ from radius_mfa.protocol.duplicates import DuplicateCache
 from radius_mfa.protocol.nas import Nas, NasTable
 from radius_mfa.server.handler import STATUS_SERVER_PER_SECOND, AnswerPolicy, Handler
 from radius_mfa.server.metrics import Metrics
+from radius_mfa.stores.interfaces import LOCAL as LOCAL_DIRECTORY
+from radius_mfa.stores.interfaces import Identity
 from radius_mfa.stores.memory import (
     MemoryAttempts,
     MemoryDirectory,
@@ -64,7 +66,7 @@ class StubLogin:
 
     async def decide(self, attempt: Attempt, _now: float, trace: Trace) -> Outcome:
         self.attempts.append(attempt)
-        trace.user = "alice"
+        trace.identity = Identity("alice", "alice", LOCAL_DIRECTORY)
         await self.gate.wait()
         if isinstance(self.ending, Exception):
             raise self.ending

@@ -1,0 +1,62 @@
+"""What pages work with: the stores and use cases, and what the settings say of the portal."""
+
+from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network
+
+from radius_mfa.authentication.login import Login
+from radius_mfa.policy.totp import Algorithm, Window
+from radius_mfa.stores.enrolments import EnrolmentStore
+from radius_mfa.stores.recovery_codes import RecoveryCodeStore
+from radius_mfa.stores.sessions import SessionStore
+
+
+@dataclass(frozen=True, slots=True)
+class Area:
+    """A part of the portal with a sign-in and sessions of its own."""
+
+    kind: str
+    prefix: str
+    cookie: str
+    sign_in: str
+
+
+USERS = Area("user", "/", "__Host-radius-mfa", "/sign-in")
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What the settings say. *origin* is scheme, host and port as a browser writes them.
+
+    *csrf_key* makes the tokens of forms. With *open_to_peers* any peer is answered; else loopback
+    and *trusted_proxies* alone, for what they send was not encrypted on the way.
+    """
+
+    origin: str
+    hosts: frozenset[str]
+    trusted_proxies: tuple[IPv4Network | IPv6Network, ...]
+    open_to_peers: bool
+    csrf_key: bytes = field(repr=False)
+    issuer: str
+    algorithm: Algorithm
+    digits: int
+    time_step_seconds: int
+    window: Window
+    reject_delay_seconds: float
+    sign_ins_per_minute: int
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Everything a page may use."""
+
+    policy: Policy
+    login: Login
+    enrolments: EnrolmentStore
+    recovery_codes: RecoveryCodeStore
+    sessions: SessionStore
+    areas: tuple[Area, ...] = (USERS,)
+
+    def area(self, path: str) -> Area:
+        """Return the area of *path*: the one with the longest prefix."""
+        fitting = [area for area in self.areas if path.startswith(area.prefix)]
+        return max(fitting, key=lambda area: len(area.prefix))

@@ -1,0 +1,46 @@
+"""Texts that code chooses among; every other text of a page stands in its template."""
+
+ERRORS = {
+    "sign_in_refused": "That did not work. Check the name and the password and try again. "
+    "After several failures sign-in is closed for a while.",
+    "code_refused": "That code did not work. Each code works once: wait for the next one. "
+    "After several failures sign-in is closed for a while.",
+    "first_code": "That is not the code this device shows now. Is the phone's clock set "
+    "automatically? Wait for the next code and type it.",
+    "device_name": "A name has 1 to 64 characters that can be seen.",
+    "device_name_taken": "You have a device of that name already. Choose another one.",
+}
+"""Why a form is shown again."""
+
+NOTICES = {
+    "signed_out": "You are signed out.",
+    "session_over": "Your session is over. Please sign in again.",
+    "device_removed": "The device is removed. Its codes do not work any more.",
+    "device_renamed": "The device has its new name.",
+    "device_gone": "That device is not there any more.",
+    "session_ended": "The session is ended.",
+    "sessions_ended": "You are signed out everywhere but here.",
+}
+"""What was done by the page before."""
+
+FAULTS = {
+    400: ("That request can't be read", "Go back, load the page again, and try once more."),
+    403: (
+        "This form can't be taken",
+        "It was open for too long. Load the page again; cookies must be allowed for this site.",
+    ),
+    404: ("There is no such page", "The address may have been typed wrong, or the page is gone."),
+    405: ("That is not how this page works", "Go back and use the buttons of the page."),
+    413: ("That is too much", "Go back and send less."),
+    421: ("This portal has another address", "Use the address that you were given for it."),
+    429: ("Too many tries", "Wait a minute, then try again."),
+    500: (
+        "Something went wrong here",
+        "Nothing was changed as far as we know. Try again; if it stays like this, tell your admin.",
+    ),
+    503: (
+        "The portal can't work just now",
+        "A part that it needs does not answer. Nothing was changed. Try again in a minute.",
+    ),
+}
+"""Title and advice of each page that stands for a fault, by status."""

@@ -1,0 +1,61 @@
+"""The application: every page, behind the gate."""
+
+from fastapi import Depends, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from fastapi.staticfiles import StaticFiles
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Scope
+
+from radius_mfa.portal import overview, sign_in
+from radius_mfa.portal.gate import Gate
+from radius_mfa.portal.pages import STATIC, fault_page
+from radius_mfa.portal.services import Services
+from radius_mfa.portal.visit import Go, set_token, visitor
+
+STATIC_SECONDS = 31_536_000
+"""A file that changes gets another path, so browsers may keep one for a year."""
+
+
+def application(services: Services) -> ASGIApp:
+    """Return the portal over *services*."""
+    app = FastAPI(
+        dependencies=[Depends(visitor)],
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.state.services = services
+    for module in (sign_in, overview):
+        app.include_router(module.router)
+    app.mount("/static", _Static(directory=str(STATIC)))
+    app.add_exception_handler(Go, _go)
+    app.add_exception_handler(HTTPException, _fault)
+    app.add_exception_handler(RequestValidationError, _not_read)
+    return Gate(app, services.policy)
+
+
+class _Static(StaticFiles):
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        response = await super().get_response(path, scope)
+        response.headers["cache-control"] = f"public, max-age={STATIC_SECONDS}, immutable"
+        return response
+
+
+async def _go(request: Request, error: Exception) -> Response:
+    assert isinstance(error, Go)  # noqa: S101 - by registration
+    response = RedirectResponse(error.path, 303)
+    if error.forget:
+        area = request.app.state.services.area(request.url.path)
+        set_token(response, area, error.forget)
+    return response
+
+
+async def _fault(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101 - by registration
+    return HTMLResponse(fault_page(error.status_code), error.status_code, error.headers)
+
+
+async def _not_read(_request: Request, _error: Exception) -> Response:
+    return HTMLResponse(fault_page(400), 400)

@@ -1,0 +1,244 @@
+"""The portal's process: its parts put together, its socket, its life."""
+
+import asyncio
+import contextlib
+import hashlib
+import secrets
+import socket
+import ssl
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from ipaddress import ip_address, ip_network
+from urllib.parse import urlsplit
+
+import structlog
+import uvicorn
+
+from radius_mfa import __version__, tasks
+from radius_mfa.app import WATCH_SECONDS, Stores, open_stores, stop_signals
+from radius_mfa.authentication.login import Login
+from radius_mfa.config import EMBEDDED, LOOPBACK_NAMES, Settings, split_endpoint
+from radius_mfa.errors import BackendError, BackendUnavailable, ConfigurationError, Refused
+from radius_mfa.policy.totp import Window
+from radius_mfa.portal.services import Policy, Services
+from radius_mfa.portal.web import application
+from radius_mfa.server import core_dumps
+from radius_mfa.stores import keys
+from radius_mfa.stores.embedded_redis import EmbeddedRedis
+from radius_mfa.stores.nodes import Node
+from radius_mfa.stores.sessions import SessionStore
+
+log = structlog.get_logger()
+
+CONNECTIONS = 512
+"""Connections served at once; a browser over them is told to come again."""
+
+KEEP_ALIVE_SECONDS = 15
+STOP_SECONDS = 5
+BACKLOG = 256
+SERVER_WAIT_SECONDS = 15.0
+"""How long to wait for the server whose embedded Redis is used."""
+
+
+async def serve(settings: Settings) -> None:
+    """Serve the portal until SIGTERM or SIGINT."""
+    portal = settings.portal
+    if not portal.enabled:
+        raise Refused("the portal is switched off", "to switch it on: enabled = true in [portal]")
+    if not settings.allow_core_dumps:
+        core_dumps.forbid()
+    stopped = stop_signals()
+    tls = _tls(settings)
+    with _listening(settings) as listening:
+        await _embedded_redis_runs(settings)
+        async with (
+            open_stores(settings, private_redis=True) as stores,
+            _announced(stores, settings),
+        ):
+            port = listening.getsockname()[1]
+            app = application(services(settings, stores, port))
+            server = _Server(
+                uvicorn.Config(
+                    app,
+                    lifespan="off",
+                    log_config=None,
+                    access_log=False,
+                    server_header=False,
+                    proxy_headers=False,
+                    ws="none",
+                    limit_concurrency=CONNECTIONS,
+                    timeout_keep_alive=KEEP_ALIVE_SECONDS,
+                    timeout_graceful_shutdown=STOP_SECONDS,
+                )
+            )
+            server.config.load()
+            server.config.ssl = tls
+            serving = tasks.spawn(server.serve(sockets=[listening]))
+            host = listening.getsockname()[0]
+            log.info(
+                "portal.started",
+                version=__version__,
+                listen=f"[{host}]:{port}" if ":" in host else f"{host}:{port}",
+                address=origin(settings, port),
+            )
+            stopping = tasks.spawn(stopped.wait())
+            await asyncio.wait([serving, stopping], return_when=asyncio.FIRST_COMPLETED)
+            server.should_exit = True
+            await serving
+            await tasks.stop(stopping)
+            log.info("portal.stopped")
+
+
+class _Server(uvicorn.Server):
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals to ``stop_signals``."""
+        yield
+
+
+def services(settings: Settings, stores: Stores, port: int) -> Services:
+    """Return what the pages work with; *port* is the one that is served."""
+    portal, window = settings.portal, _window(settings)
+    login = Login(
+        stores.attempts,
+        stores.enrolments,
+        stores.directories,
+        stores.recovery_codes,
+        digest_key=stores.digest_key,
+        window=window,
+        counted_factors=frozenset(settings.lockout.count),
+    )
+    sessions = SessionStore(
+        stores.scripts,
+        key_prefix=settings.redis.key_prefix,
+        idle_seconds=portal.session_idle_seconds,
+        absolute_seconds=portal.session_seconds,
+    )
+    policy = Policy(
+        origin=origin(settings, port),
+        hosts=_hosts(settings, port),
+        trusted_proxies=tuple(ip_network(one) for one in portal.trusted_proxies),
+        open_to_peers=portal.certificate_file is not None,
+        csrf_key=hashlib.blake2b(stores.digest_key, digest_size=32, person=b"portal csrf").digest(),
+        issuer=settings.totp.issuer,
+        algorithm=settings.totp.algorithm,
+        digits=settings.totp.digits,
+        time_step_seconds=settings.totp.time_step_seconds,
+        window=window,
+        reject_delay_seconds=settings.radius.reject_delay_seconds,
+        sign_ins_per_minute=portal.sign_ins_per_minute,
+    )
+    return Services(policy, login, stores.enrolments, stores.recovery_codes, sessions)
+
+
+def origin(settings: Settings, port: int) -> str:
+    """Return where browsers find the portal: scheme, host and port."""
+    portal = settings.portal
+    if portal.base_url:
+        return portal.base_url
+    return f"{'https' if portal.certificate_file else 'http'}://localhost:{port}"
+
+
+def _hosts(settings: Settings, port: int) -> frozenset[str]:
+    """Return what may stand in the Host of a request."""
+    if settings.portal.base_url:
+        return frozenset({urlsplit(settings.portal.base_url).netloc})
+    return frozenset(f"[{one}]:{port}" if ":" in one else f"{one}:{port}" for one in LOOPBACK_NAMES)
+
+
+def _window(settings: Settings) -> Window:
+    return Window(settings.totp.lookback_steps, settings.totp.lookforward_steps)
+
+
+def _tls(settings: Settings) -> ssl.SSLContext | None:
+    """Return the TLS of the settings, None where a proxy speaks it."""
+    portal = settings.portal
+    certificate, key = portal.certificate_file, portal.certificate_key_file
+    if certificate is None and key is None:
+        host, _ = split_endpoint(portal.listen)
+        if not (ip_address(host).is_loopback or portal.trusted_proxies):
+            raise ConfigurationError(
+                f"the portal would serve {portal.listen} without TLS, and passwords go there",
+                "set portal.certificate_file and certificate_key_file, or portal.trusted_proxies "
+                "for a proxy that speaks TLS",
+            )
+        return None
+    if certificate is None or key is None:
+        raise ConfigurationError(
+            "portal.certificate_file and portal.certificate_key_file go together",
+            "set both, or neither",
+        )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    try:
+        context.load_cert_chain(certificate, key)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigurationError(
+            f"the portal's certificate can't be used: {error.strerror or type(error).__name__}",
+            "is portal.certificate_file a chain in PEM, and certificate_key_file its private key?",
+        ) from None
+    return context
+
+
+@contextmanager
+def _listening(settings: Settings) -> Iterator[socket.socket]:
+    host, port = split_endpoint(settings.portal.listen)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listening.bind((host, port))
+            listening.listen(BACKLOG)
+        except OSError as error:
+            raise ConfigurationError(
+                f"the portal can't serve {settings.portal.listen}: {error.strerror}",
+                "stop what serves there, or change portal.listen",
+            ) from None
+        listening.settimeout(0)
+        yield listening
+    finally:
+        listening.close()
+
+
+async def _embedded_redis_runs(settings: Settings) -> None:
+    """Wait for the server whose embedded Redis the portal shares; BackendError where none runs."""
+    if settings.redis.url.get_secret_value() != EMBEDDED:
+        return
+    running = EmbeddedRedis(settings.data_folder)
+    with suppress(TimeoutError):
+        async with asyncio.timeout(SERVER_WAIT_SECONDS):
+            while not await running.answers():  # noqa: ASYNC110 - another process's doing
+                await asyncio.sleep(0.2)
+            return
+    raise BackendError(
+        "the embedded Redis does not answer: it belongs to the server, which does not run",
+        "start it first: radius-mfa serve",
+    )
+
+
+@asynccontextmanager
+async def _announced(stores: Stores, settings: Settings) -> AsyncIterator[None]:
+    """Follow the keys and say which are known, so that a rotation minds what is encrypted here."""
+    node_id, host = secrets.token_hex(8), f"{socket.gethostname()} (portal)"
+
+    async def watch() -> None:
+        while True:
+            with suppress(BackendUnavailable, ConfigurationError):  # the server's log says it
+                await keys.follow(stores.database, stores.key_ring)
+            with suppress(BackendUnavailable):
+                known = tuple(sorted(stores.key_ring.versions))
+                node = Node(
+                    node_id, host, known, stores.key_ring.primary, settings.allow_core_dumps
+                )
+                await stores.nodes.announce(node)
+            await asyncio.sleep(WATCH_SECONDS)
+
+    watching = tasks.spawn(watch())
+    try:
+        yield
+    finally:
+        await tasks.stop(watching)
+        with contextlib.suppress(BackendUnavailable):
+            await stores.nodes.withdraw(node_id)
