@@ -11,7 +11,7 @@ from radius_mfa.stores.sessions import Session
 
 router = APIRouter()
 
-_SIGN_IN_NOTICES = {"signed_out", "session_over"}
+_SIGN_IN_NOTICES = {"session_over", "signed_out", "signed_out_everywhere"}
 
 
 @router.get("/sign-in")

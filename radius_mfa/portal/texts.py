@@ -9,17 +9,19 @@ ERRORS = {
     "automatically? Wait for the next code and type it.",
     "device_name": "A name has 1 to 64 characters that can be seen.",
     "device_name_taken": "You have a device of that name already. Choose another one.",
+    "too_many_devices": "You have as many devices as there can be. Remove one first.",
 }
 """Why a form is shown again."""
 
 NOTICES = {
     "signed_out": "You are signed out.",
     "session_over": "Your session is over. Please sign in again.",
+    "device_added": "The device is set up. Its codes work from now on.",
     "device_removed": "The device is removed. Its codes do not work any more.",
     "device_renamed": "The device has its new name.",
     "device_gone": "That device is not there any more.",
-    "session_ended": "The session is ended.",
-    "sessions_ended": "You are signed out everywhere but here.",
+    "session_ended": "That session is ended.",
+    "signed_out_everywhere": "You are signed out, here and everywhere else.",
 }
 """What was done by the page before."""
 

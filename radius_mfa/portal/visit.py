@@ -17,7 +17,7 @@ from radius_mfa.policy.access import State, state
 from radius_mfa.portal.pages import render
 from radius_mfa.portal.services import Area, Policy, Services
 from radius_mfa.stores.audit import Actor, acting_as
-from radius_mfa.stores.enrolments import NotOnRecord, UserOnRecord
+from radius_mfa.stores.enrolments import DeviceOnRecord, NotOnRecord, UserOnRecord
 from radius_mfa.stores.sessions import Session, fresh_token
 
 FORM_OCTETS = 65_536
@@ -27,6 +27,9 @@ FORM_FIELDS = 1_100
 FIELD_CHARACTERS = 1_024
 AGENT_CHARACTERS = 200
 REJECT_JITTER = 0.1
+FRESH_SECONDS = 600
+"""For so long after the second factor was proven nobody is asked for it again."""
+
 _FORM_TYPE = "application/x-www-form-urlencoded"
 
 
@@ -224,19 +227,31 @@ class UserVisit:
         self.record = record
 
     @property
-    def state(self) -> State:
-        """How far the user is on the way to a second factor."""
-        record = self.record
-        return state(
-            record.requirement, self.visit.now, confirmed=record.confirmed, pending=record.pending
-        )
+    def enrolment_state(self) -> State:
+        """How far the user is on the way to a second factor; one that is pending counts for none.
+
+        So it is for a login: what is half done changes nothing.
+        """
+        return state(self.record.requirement, self.visit.now, confirmed=self.record.confirmed)
+
+    @property
+    def fresh(self) -> bool:
+        """Whether the second factor, where there is one, was proven a short while ago."""
+        proved_at = self.session.proved_at
+        return proved_at is None or self.visit.now - proved_at < FRESH_SECONDS
+
+    def device(self, device_id: str) -> DeviceOnRecord:
+        """Return a device of the user; Go where they have none such."""
+        for device in self.record.devices:
+            if device.device_id == device_id:
+                return device
+        raise Go("/")
 
     @property
     def period_over(self) -> bool:
         """Whether nothing but enrolling is open to the user any more."""
-        asked, now = self.record.requirement, self.visit.now
-        over = state(asked, now, confirmed=self.record.confirmed) is State.ENROLLMENT_EXPIRED
-        return over and not asked.exempt(now)
+        exempt = self.record.requirement.exempt(self.visit.now)
+        return self.enrolment_state is State.ENROLLMENT_EXPIRED and not exempt
 
     async def page(self, template: str, status: int = 200, **context: Any) -> Response:  # noqa: ANN401 - a template's values
         """Render a page for the user."""

@@ -7,7 +7,7 @@ from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Scope
 
-from radius_mfa.portal import overview, sign_in
+from radius_mfa.portal import devices, overview, recovery, sessions, sign_in
 from radius_mfa.portal.gate import Gate
 from radius_mfa.portal.pages import STATIC, fault_page
 from radius_mfa.portal.services import Services
@@ -27,7 +27,7 @@ def application(services: Services) -> ASGIApp:
         redirect_slashes=False,
     )
     app.state.services = services
-    for module in (sign_in, overview):
+    for module in (sign_in, overview, devices, recovery, sessions):
         app.include_router(module.router)
     app.mount("/static", _Static(directory=str(STATIC)))
     app.add_exception_handler(Go, _go)

@@ -21,7 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from radius_mfa.errors import BackendUnavailable, Refused
 from radius_mfa.policy.access import Enrolment
-from radius_mfa.policy.new_device import SEED_OCTETS, unfit
+from radius_mfa.policy.new_device import MAX_NAME_CHARACTERS, SEED_OCTETS, unfit
 from radius_mfa.policy.requirement import NOTHING_REQUIRED, Requirement
 from radius_mfa.policy.totp import Algorithm, Device
 from radius_mfa.stores import audit, keys
@@ -475,6 +475,23 @@ class EnrolmentStore:
             new.digits,
             new.time_step_seconds,
         )
+
+    async def pending_device(self, user: str, device_id: str) -> Device | None:
+        """Return a device of *user* that waits for its first code, with its seed; else None."""
+        async with self.database.session() as session:
+            record = await session.get(DeviceRecord, device_id)
+            waits = record is not None and record.user == user and record.confirmed_at is None
+            return self._device(record) if record is not None and waits else None
+
+    async def rename_device(self, user: str, device_id: str, name: str) -> None:
+        """Give a device of *user* another name; Refused where it is taken, unfit, or none's."""
+        async with self.change(user, "device.rename", device_id=device_id, to=name) as session:
+            devices = {one.device_id: one for one in await self._devices(session, user)}
+            renamed = devices.pop(device_id, None)
+            fit = name.isprintable() and 1 <= len(name.strip()) <= MAX_NAME_CHARACTERS
+            if renamed is None or not fit or any(one.name == name for one in devices.values()):
+                raise Refused(f"no device of this user can be called {name!r}")
+            renamed.name = name
 
     async def confirm_device(self, user: str, device_id: str, time_step: int) -> None:
         """Let a device count from now on; codes up to *time_step* are used."""

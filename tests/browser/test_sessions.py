@@ -3,8 +3,8 @@
 import re
 import sqlite3
 import time
-from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
 
 import orjson
 import pytest
@@ -14,29 +14,9 @@ from tests.support.portal import PortalProcess, forms, text_of
 from tests.support.server import PASSWORD, RunningServer, Site
 from tests.support.totp import code, wrong_code
 
-pytestmark = pytest.mark.xdist_group("portal")
+pytestmark = pytest.mark.xdist_group("browser")
 
 COOKIE = "__Host-radius-mfa"
-
-
-@pytest.fixture(scope="module")
-def portal_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """A site with a running server and users to spare, each with a device."""
-    with Site(tmp_path_factory.mktemp("portal")) as site:
-        site.add_spare_users(24)
-        site.start()
-        yield site
-
-
-@pytest.fixture(scope="module")
-def portal(portal_site: Site) -> Iterator[PortalProcess]:
-    with PortalProcess(portal_site, RADIUS_MFA_PORTAL__SIGN_INS_PER_MINUTE="10000") as running:
-        yield running
-
-
-@pytest.fixture
-def server(portal_site: Site) -> RunningServer:
-    return portal_site.servers[0]
 
 
 def test_cookie_is_for_this_host_over_tls_and_out_of_reach_of_scripts(
@@ -209,7 +189,7 @@ def test_what_no_browser_sends_is_refused(
 def test_refusals_tell_nobody_apart(portal_site: Site, portal: PortalProcess) -> None:
     """Unknown user, wrong password, locked and suspended user: status, text, headers, time."""
     locked, suspended, known = (portal_site.fresh_user() for _ in range(3))
-    assert portal_site.cli("user", "suspend", suspended).exit_code == 0
+    portal_site.with_stores(lambda s: s.enrolments.suspend(suspended, suspended=True))
     for number in range(5):
         portal.browser().sign_in(locked, f"wrong {number}")
     pages, seconds = {}, {}
@@ -293,23 +273,24 @@ def test_tries_of_one_address_are_bounded(portal_site: Site) -> None:
         assert other.sign_in("nobody", "1").status_code == 422
 
 
-def test_sessions_end_by_themselves_and_whatever_is_clicked(portal_site: Site) -> None:
+def test_sessions_end_by_themselves_and_whatever_is_clicked(
+    portal_site: Site, portal: PortalProcess
+) -> None:
     """The idle limit is Redis's own; the absolute one counts from the sign-in."""
-    with PortalProcess(portal_site) as portal:
-        with closing(sqlite3.connect(portal_site.data / "radius-mfa.db")) as database:
-            database.execute("UPDATE local_user SET password_changed_at = '2020-01-01 00:00:00'")
-            database.commit()
-        browser = portal.browser()
-        browser.sign_in(portal_site.fresh_user(), PASSWORD, code())
-        [key] = _session_keys(portal_site, browser.cookies[COOKIE])
-        with portal_site.redis as redis:
-            assert 890 < redis.ttl(key) <= 900
-            redis.set(key, _older(redis.get(key), 28_300), ex=60)
-            assert browser.get("/", follow=False).status_code == 200
-            assert redis.ttl(key) <= 500
-            redis.set(key, _older(redis.get(key), 600), ex=60)
-            assert browser.get("/", follow=False).headers["location"] == "/sign-in"
-            assert not redis.exists(key)
+    with closing(sqlite3.connect(portal_site.data / "radius-mfa.db")) as database:
+        database.execute("UPDATE local_user SET password_changed_at = '2020-01-01 00:00:00'")
+        database.commit()
+    browser = portal.browser()
+    browser.sign_in(portal_site.fresh_user(), PASSWORD, code())
+    [key] = _session_keys(portal_site, browser.cookies[COOKIE])
+    with portal_site.redis as redis:
+        assert 890 < redis.ttl(key) <= 900
+        redis.set(key, _older(redis.get(key), 28_300), ex=60)
+        assert browser.get("/", follow=False).status_code == 200
+        assert redis.ttl(key) <= 500
+        redis.set(key, _older(redis.get(key), 600), ex=60)
+        assert browser.get("/", follow=False).headers["location"] == "/sign-in"
+        assert not redis.exists(key)
 
 
 def _session_keys(site: Site, token: str) -> list[bytes]:
@@ -324,18 +305,15 @@ def _older(octets: bytes, seconds: int) -> bytes:
 
 def test_changes_by_an_admin_end_sessions(portal_site: Site, portal: PortalProcess) -> None:
     """Suspended, given a new password, reset: the next click asks to sign in again."""
-    acts = [
-        ["user", "suspend", "{}"],
-        ["user", "suspend", "{}", "--factor"],
-        ["user", "reset", "{}", "--yes"],
-        ["user", "passwd", "{}", "--password-file", "-"],
-        ["user", "delete", "{}", "--yes"],
-    ]
-    for act in acts:
+    for act in (
+        lambda stores, user: stores.enrolments.suspend(user, suspended=True),
+        lambda stores, user: stores.service.suspend_factor([user], suspended=True),
+        lambda stores, user: stores.service.reset(user, time.time()),
+        lambda stores, user: stores.directory.set_password(user, "another password"),
+        lambda stores, user: stores.enrolments.delete_user(user),
+    ):
         user, browser = portal_site.fresh_user(), portal.browser()
         browser.sign_in(user, PASSWORD, code())
         assert browser.get("/", follow=False).status_code == 200
-        done = portal_site.cli(*(word.format(user) for word in act), text="another-password\n")
-        assert done.exit_code == 0, done.err
-        page = browser.get("/")
-        assert "Your session is over" in text_of(page), act
+        portal_site.with_stores(partial(act, user=user))
+        assert "Your session is over" in text_of(browser.get("/"))
