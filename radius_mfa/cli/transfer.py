@@ -157,6 +157,7 @@ def _exported(user: BulkUser) -> ExportedUser:
         user.directory,
         user.user_name,
         user.requirement or NOTHING_REQUIRED,
+        user.groups or (),
     )
 
 
@@ -173,6 +174,7 @@ def _bulk_user(user: ExportedUser, name: str, now: float) -> BulkUser:
         directory=user.directory,
         user_name=user.user_name,
         requirement=user.requirement,
+        groups=user.groups,
     )
 
 

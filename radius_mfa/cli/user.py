@@ -1,6 +1,7 @@
 """``radius-mfa user``: users of the local directory, and what locks or suspends anyone."""
 
 import shlex
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -76,14 +77,25 @@ class Standing(StrEnum):
     SUSPENDED = "suspended"
 
 
+GroupsArgument = Annotated[list[str], typer.Argument(metavar="GROUP...", help="Names of groups.")]
+
+
 @app.command()
-def add(ctx: typer.Context, user: UserArgument, password_file: PasswordFileOption = None) -> None:
+def add(
+    ctx: typer.Context,
+    user: UserArgument,
+    password_file: PasswordFileOption = None,
+    groups: Annotated[
+        list[str] | None,
+        typer.Option("--group", help="A group to put the user into; may be repeated."),
+    ] = None,
+) -> None:
     """Add a user with a password in the local directory."""
     name = canonical(ctx, user)
     if asks_on_terminal(password_file):
         with_stores(ctx, lambda stores: _refuse_known(stores, name))
     password = _new_password(password_file)
-    with_stores(ctx, lambda stores: stores.directory.add(name, password))
+    with_stores(ctx, lambda stores: stores.directory.add(name, password, groups or ()))
     output.print(f"Added {name}. Next: radius-mfa device add {shlex.quote(name)}")
 
 
@@ -179,11 +191,36 @@ def show(ctx: typer.Context, user: UserArgument, as_json: JsonOption = False) ->
         ("MFA: User Requirement", mfa["requirement"]),
         ("enrol by", mfa["enrol_by"]),
         ("recovery codes left", summary["recovery_codes"]),
+        ("groups", list(summary["groups"])),
     ]
     fields += [("exempt because", mfa["exempt_reason"])] * (mfa["asked"] is Asked.EXEMPT)
     fields += [("device", _device_line(device)) for device in summary["devices"]]
     fields += [("failing from", _source_line(source)) for source in summary["sources"]]
     print_fields(fields)
+
+
+@app.command()
+def join(ctx: typer.Context, user: UserArgument, groups: GroupsArgument) -> None:
+    """Put a user into groups that are kept here, for the rules; a directory's stay as they are."""
+    name = _with_groups(ctx, user, lambda stores, found: stores.enrolments.join(found.key, groups))
+    output.print(f"{name} is in {', '.join(groups)}.")
+
+
+@app.command()
+def leave(ctx: typer.Context, user: UserArgument, groups: GroupsArgument) -> None:
+    """Take a user out of groups that are kept here."""
+    name = _with_groups(ctx, user, lambda stores, found: stores.enrolments.leave(found.key, groups))
+    output.print(f"{name} is no longer in {', '.join(groups)}.")
+
+
+def _with_groups(
+    ctx: typer.Context, user: str, change: Callable[[Stores, Identity], Awaitable[None]]
+) -> str:
+    async def work(stores: Stores, found: Identity) -> str:
+        await change(stores, found)
+        return (await stores.enrolments.user(found.key)).name
+
+    return with_user(ctx, user, work)
 
 
 @app.command()

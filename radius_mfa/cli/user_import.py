@@ -72,7 +72,13 @@ def import_users(
 
 
 def _bulk_user(row: UserRow) -> BulkUser:
-    return BulkUser(row.user, row.place, suspended=row.suspended, password_hash=row.password_hash)
+    return BulkUser(
+        row.user,
+        row.place,
+        suspended=row.suspended,
+        password_hash=row.password_hash,
+        groups=row.groups,
+    )
 
 
 async def _hashed(stores: Stores, rows: Sequence[UserRow], threads: int) -> dict[str, str]:

@@ -69,6 +69,7 @@ class ExportedUser:
     directory: str | None = None
     user_name: str | None = None
     requirement: Requirement = NOTHING_REQUIRED
+    groups: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +203,7 @@ def _user_values(user: ExportedUser) -> dict[str, Any]:
         "directory": user.directory,
         "user_name": user.user_name,
         "requirement": user.requirement,
+        "groups": user.groups,
     }
 
 
@@ -217,6 +219,7 @@ def _user(values: Mapping[str, Any]) -> ExportedUser:
         values["directory"],
         values["user_name"],
         Requirement(**values["requirement"]),
+        tuple(values.get("groups", ())),
     )
 
 

@@ -30,6 +30,7 @@ class UserRow:
     password_hash: str | None = field(default=None, repr=False)
     password: str | None = field(default=None, repr=False)
     suspended: bool | None = None
+    groups: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator
 from radius_mfa.errors import Refused
 from radius_mfa.imports import columns, text
 from radius_mfa.imports.rows import Fault, Parsed, UserRow, subject
+from radius_mfa.policy.groups import group_key, unfit_group
 from radius_mfa.policy.identity import InvalidUserNameError, canonical_user
 from radius_mfa.policy.new_device import Finding
 
@@ -14,6 +15,7 @@ COLUMNS = {
     "password_hash": ("password hash", "hash", "hashed password"),
     "password": ("password",),
     "suspended": ("suspended", "disabled", "locked"),
+    "groups": ("groups", "group"),
 }
 """What a column is called in messages, and the headings that mean it."""
 
@@ -94,6 +96,7 @@ def parse(octets: bytes, realms: Collection[str] = ()) -> Parsed[UserRow]:
                     row.get("password_hash") or None,
                     row.get("password") or None,
                     _TRUTH.get(row.get("suspended", "").lower()),
+                    _groups(row["groups"]) if "groups" in row else None,
                 )
             )
     if not parsed.rows and not parsed.faults:
@@ -122,6 +125,16 @@ def _faults(row: dict[str, str], *, width: int, cells: int) -> Iterator[Finding]
         yield from unfit_hash(password_hash)
     if row.get("suspended", "").lower() not in ("", *_TRUTH):
         yield "suspended is neither yes nor no", "write yes, no, or nothing"
+    for group in _groups(row.get("groups", "")):
+        why = unfit_group(group)
+        if why:
+            yield why, "correct the group"
+
+
+def _groups(cell: str) -> tuple[str, ...]:
+    """Return the groups in a cell, which semicolons separate, each once."""
+    names = [name.strip() for name in cell.split(";")]
+    return tuple({group_key(name): name for name in reversed(names) if name}.values())[::-1]
 
 
 def unfit_hash(password_hash: str) -> Iterator[Finding]:

@@ -46,7 +46,8 @@ class Enrolment:
     """What is known of a user's second factor; *version* grows with every change.
 
     *devices* are confirmed ones only: a half-finished enrolment changes nothing (rule 11).
-    *recovery_codes* is how many were left when this was read; some may be used by now.
+    *recovery_codes* is how many were left when this was read; some may be used by now. *groups*
+    are those kept here; a directory may know more.
     """
 
     version: int = 0
@@ -55,6 +56,7 @@ class Enrolment:
     devices: tuple[Device, ...] = ()
     recovery_codes: int = 0
     requirement: Requirement = NOTHING_REQUIRED
+    groups: tuple[str, ...] = ()
 
     @property
     def code_lengths(self) -> frozenset[int]:

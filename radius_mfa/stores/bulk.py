@@ -28,6 +28,7 @@ from radius_mfa.stores.enrolments import (
     NewDevice,
     device_values,
     devices_by_user,
+    groups_by_user,
     requirement_of,
     requirement_values,
     seed_owner,
@@ -38,6 +39,7 @@ from radius_mfa.stores.records import (
     DeviceRecord,
     LocalUser,
     MfaUser,
+    UserGroup,
     chunks,
     utc_now,
 )
@@ -78,8 +80,8 @@ class BulkUser:
     """A user to put on record, or one on record; *name* is the key.
 
     *described* is False where the source knows the user's devices alone. A user of another
-    directory than the local one has a *directory*, and a *user_name* for people. *requirement* is
-    None where the source knows nothing of it.
+    directory than the local one has a *directory*, and a *user_name* for people. *requirement* and
+    *groups* are None where the source knows nothing of them.
     """
 
     name: str
@@ -94,6 +96,7 @@ class BulkUser:
     directory: str | None = None
     user_name: str | None = None
     requirement: Requirement | None = None
+    groups: tuple[str, ...] | None = None
 
     @property
     def called(self) -> str:
@@ -133,6 +136,8 @@ class _Plan:
     passwords: list[dict[str, Any]] = field(default_factory=list)
     new_passwords: list[dict[str, Any]] = field(default_factory=list)
     devices: list[dict[str, Any]] = field(default_factory=list)
+    groups: list[dict[str, Any]] = field(default_factory=list)
+    regrouped: list[str] = field(default_factory=list)
     replaced: list[str] = field(default_factory=list)
     touched: list[str] = field(default_factory=list)
 
@@ -216,6 +221,7 @@ class Bulk:
         passwords = {one.name: one for one in await session.scalars(local)}
         query = select(DeviceRecord).where(DeviceRecord.user.in_(names))
         devices = await devices_by_user(session, query.order_by(DeviceRecord.created_at))
+        groups = await groups_by_user(session, UserGroup.user.in_(names))
         return [
             BulkUser(
                 user.name,
@@ -230,6 +236,7 @@ class Bulk:
                 directory=user.directory,
                 user_name=user.user_name,
                 requirement=requirement_of(user),
+                groups=tuple(groups.get(user.name, ())),
             )
             for user in await session.scalars(named)
             for one in [passwords.get(user.name)]
@@ -361,6 +368,9 @@ class Bulk:
                 change |= requirement_values(user.requirement)
             if change:
                 plan.changes.append({"name": user.name, **change})
+        if user.groups is not None:
+            plan.regrouped.append(user.name)
+            plan.groups += [{"user": user.name, "name": name} for name in user.groups]
         if user.password_hash is not None:
             changed_at = user.password_changed_at or now
             row = {"password_hash": user.password_hash, "password_changed_at": changed_at}
@@ -445,10 +455,13 @@ async def _write(session: AsyncSession, plan: _Plan) -> None:
             delete(DeviceRecord).where(DeviceRecord.device_id.in_(ids)),
             execution_options={"synchronize_session": False},
         )
+    for names in chunks(plan.regrouped, CHUNK):
+        await session.execute(delete(UserGroup).where(UserGroup.user.in_(names)))
     for table, rows in (
         (MfaUser, plan.users),
         (LocalUser, plan.new_passwords),
         (DeviceRecord, plan.devices),
+        (UserGroup, plan.groups),
     ):
         for chunk in chunks(rows, CHUNK):
             await session.execute(insert(table), chunk)

@@ -17,6 +17,7 @@ from ldap.dn import str2dn
 from ldap.filter import escape_filter_chars
 
 from radius_mfa.errors import BackendUnavailable
+from radius_mfa.policy.groups import Group
 from radius_mfa.policy.identity import InvalidUserNameError, canonical_user, realm_split
 from radius_mfa.stores.interfaces import KEY_PREFIX, Identity, PasswordVerdict, UserMoved
 from radius_mfa.stores.ldap_answers import (
@@ -62,14 +63,6 @@ class LdapOptions:
     group_depth: int = 5
     pool_size: int = 8
     lookup_cache_seconds: float = 60
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """A group that a user is in, directly or through others."""
-
-    name: str
-    dn: str
 
 
 @dataclass(frozen=True, slots=True)

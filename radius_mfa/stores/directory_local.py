@@ -8,6 +8,7 @@ import hmac
 import secrets
 import unicodedata
 from collections import OrderedDict
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic
@@ -75,9 +76,9 @@ class LocalDirectory:
                 await self._rehash(user, known, password)
         return PasswordVerdict.RIGHT
 
-    async def add(self, user: str, password: str) -> None:
-        """Put a new user on record."""
-        await self._enrolments.add_user(user, await self.hashed(password))
+    async def add(self, user: str, password: str, groups: Sequence[str] = ()) -> None:
+        """Put a new user on record, in *groups*."""
+        await self._enrolments.add_user(user, await self.hashed(password), groups)
 
     async def hashed(self, password: str) -> str:
         """Return the hash of *password* as it is stored."""

@@ -15,12 +15,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 import orjson
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import ColumnElement, delete, func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from radius_mfa.errors import BackendUnavailable, Refused
 from radius_mfa.policy.access import Enrolment
+from radius_mfa.policy.groups import group_key, unfit_group
 from radius_mfa.policy.new_device import MAX_NAME_CHARACTERS, SEED_OCTETS, unfit
 from radius_mfa.policy.requirement import NOTHING_REQUIRED, Requirement
 from radius_mfa.policy.totp import Algorithm, Device
@@ -34,6 +35,7 @@ from radius_mfa.stores.records import (
     LocalUser,
     MfaUser,
     RecoveryCodeRecord,
+    UserGroup,
     begin_writing,
     chunks,
     utc_now,
@@ -80,6 +82,7 @@ class UserOnRecord:
     devices: tuple[DeviceOnRecord, ...]
     requirement: Requirement = NOTHING_REQUIRED
     recovery_codes: int = 0
+    groups: tuple[str, ...] = ()
 
     @property
     def confirmed(self) -> bool:
@@ -98,6 +101,7 @@ def seed_owner(user: str, device_id: str) -> str:
 
 
 _KEY_VERSION = 2  # its place among the fields of a device
+_GROUPS = 5  # theirs behind the devices, after recovery codes and a requirement
 
 
 def device_values(key_ring: KeyRing, user: str, new: NewDevice) -> dict[str, Any]:
@@ -140,6 +144,7 @@ class EnrolmentCodec:
                 ]
             )
         asked = enrolment.requirement
+        plain = asked == NOTHING_REQUIRED and not enrolment.groups  # of most users
         return orjson.dumps(
             [
                 enrolment.version,
@@ -147,7 +152,8 @@ class EnrolmentCodec:
                 enrolment.suspended,
                 devices,
                 enrolment.recovery_codes,
-                *([] if asked == NOTHING_REQUIRED else _cached(asked)),
+                *([] if plain else _cached(asked)),
+                *([enrolment.groups] if enrolment.groups else []),
             ]
         )
 
@@ -162,7 +168,8 @@ class EnrolmentCodec:
             suspended,
             tuple(self._device(user, *fields) for fields in devices),
             more[0] if more else 0,  # an entry that the release before this one cached has neither
-            Requirement(*more[1:]) if more[1:] else NOTHING_REQUIRED,
+            Requirement(*more[1:_GROUPS]) if more[1:] else NOTHING_REQUIRED,
+            tuple(more[_GROUPS]) if more[_GROUPS:] else (),
         )
 
     def _device(  # noqa: PLR0917 - the fields in their order in the octets
@@ -208,6 +215,7 @@ class EnrolmentStore:
                 return Enrolment()
             devices = await self._devices(session, user)
             codes = (await _unused_codes(session, user)).get(user, 0)
+            groups = await _groups_of(session, user)
         return Enrolment(
             record.version,
             known=True,
@@ -215,6 +223,7 @@ class EnrolmentStore:
             devices=tuple(self._device(one) for one in devices if one.confirmed_at is not None),
             recovery_codes=codes,
             requirement=Requirement(*_cached(requirement_of(record))),
+            groups=tuple(groups),
         )
 
     def _device(self, record: DeviceRecord) -> Device:
@@ -340,13 +349,16 @@ class EnrolmentStore:
             await end_recovery_codes(session, user)
             _apply(await session.get_one(MfaUser, user), change)
 
-    async def add_user(self, user: str, password_hash: str | None = None) -> None:
+    async def add_user(
+        self, user: str, password_hash: str | None = None, groups: Sequence[str] = ()
+    ) -> None:
         """Put *user* on record, with a password of the local directory where one is given."""
+        fresh = _fit_groups(groups)
         now, password = utc_now(), None
         if password_hash is not None:
             password = LocalUser(name=user, password_hash=password_hash, password_changed_at=now)
         try:
-            await self._put_on_record(MfaUser(name=user, created_at=now), password)
+            await self._put_on_record(MfaUser(name=user, created_at=now), password, fresh)
         except IntegrityError:
             raise Refused(
                 f"the user {user} exists already",
@@ -354,16 +366,23 @@ class EnrolmentStore:
             ) from None
 
     async def _put_on_record(
-        self, user: MfaUser, password: LocalUser | None = None, **detail: object
+        self,
+        user: MfaUser,
+        password: LocalUser | None = None,
+        groups: Sequence[str] = (),
+        **detail: object,
     ) -> None:
         """Put a new user on record; IntegrityError where somebody was faster."""
+        if groups:
+            detail["groups"] = groups
         act = Act("user.add", user.name, detail, user.user_name or "")
         async with self.database.session() as session, session.begin():
             session.add(user)
             await session.flush()
             if password is not None:
                 session.add(password)
-                await session.flush()
+            session.add_all(UserGroup(user=user.name, name=name) for name in groups)
+            await session.flush()
             await self._invalidate(act.subject)  # "unknown" may be cached
             await audit.append(session, [act])
         await self._invalidate_in_flight(act.subject)
@@ -396,6 +415,33 @@ class EnrolmentStore:
             record = await session.get_one(MfaUser, user)
             record.suspended_at = utc_now() if suspended else None
 
+    async def join(self, user: str, groups: Sequence[str]) -> None:
+        """Put *user* into groups kept here; those they are in already stay as they are written."""
+        fit = _fit_groups(groups)
+        async with self.change(user, "user.join", groups=fit) as session:
+            known = {group_key(one) for one in await _groups_of(session, user)}
+            fresh = [one for one in fit if group_key(one) not in known]
+            session.add_all(UserGroup(user=user, name=name) for name in fresh)
+
+    async def leave(self, user: str, groups: Sequence[str]) -> None:
+        """Take *user* out of groups kept here; Refused where they are not in one of them."""
+        async with self.change(user, "user.leave", groups=list(groups)) as session:
+            known = {group_key(one): one for one in await _groups_of(session, user)}
+            for name in groups:
+                written = known.pop(group_key(name), None)
+                if written is None:
+                    raise Refused(
+                        f"{await called(session, user)} is not in the group {name}",
+                        f"groups kept here: {', '.join(known.values()) or 'none'}",
+                    )
+                record = await session.get_one(UserGroup, (user, written))
+                await session.delete(record)
+
+    async def group_names(self) -> list[str]:
+        """Return the name of every group kept here that has a member."""
+        async with self.database.session() as session:
+            return list(await session.scalars(select(UserGroup.name).distinct()))
+
     async def users(self) -> list[UserOnRecord]:
         """Return every user on record, by name."""
         async with self.database.session() as session:
@@ -408,9 +454,14 @@ class EnrolmentStore:
                 session, select(DeviceRecord).order_by(DeviceRecord.created_at)
             )
             codes = await _unused_codes(session)
+            groups = await groups_by_user(session)
         return [
             _user_on_record(
-                user, passwords.get(user.name), devices.get(user.name, ()), codes.get(user.name, 0)
+                user,
+                passwords.get(user.name),
+                devices.get(user.name, ()),
+                codes.get(user.name, 0),
+                groups.get(user.name, ()),
             )
             for user in users
         ]
@@ -433,8 +484,9 @@ class EnrolmentStore:
             local = await session.get(LocalUser, name)
             devices = await self._devices(session, name)
             codes = await _unused_codes(session, name)
+            groups = await _groups_of(session, name)
         changed_at = local.password_changed_at if local else None
-        return _user_on_record(user, changed_at, devices, codes.get(name, 0))
+        return _user_on_record(user, changed_at, devices, codes.get(name, 0), groups)
 
     async def add_device(self, user: str, new: NewDevice, *, confirmed: bool = False) -> Device:
         """Enrol *new* for *user*; it counts once its first code is confirmed.
@@ -551,6 +603,7 @@ def _user_on_record(
     password_changed_at: datetime | None,
     devices: Iterable[DeviceRecord],
     recovery_codes: int,
+    groups: Iterable[str],
 ) -> UserOnRecord:
     return UserOnRecord(
         user.name,
@@ -562,6 +615,7 @@ def _user_on_record(
         tuple(map(_on_record, devices)),
         requirement_of(user),
         recovery_codes,
+        tuple(groups),
     )
 
 
@@ -587,6 +641,31 @@ async def _unused_codes(session: AsyncSession, user: str | None = None) -> dict[
     if user is not None:
         query = query.where(RecoveryCodeRecord.user == user)
     return {name: count for name, count in await session.execute(query)}  # noqa: C416 - typed rows
+
+
+def _fit_groups(names: Iterable[str]) -> list[str]:
+    """Return each of *names* once, whatever its case; Refused for one that no group can have."""
+    fit: dict[str, str] = {}
+    for name in names:
+        why = unfit_group(name)
+        if why:
+            raise Refused(why, f"write {name!r} otherwise")
+        fit.setdefault(group_key(name), name)
+    return list(fit.values())
+
+
+async def groups_by_user(
+    session: AsyncSession, *where: ColumnElement[bool]
+) -> dict[str, list[str]]:
+    """Return the groups kept here of the users that *where* selects, by user."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for row in await session.scalars(select(UserGroup).where(*where).order_by(UserGroup.name)):
+        found[row.user].append(row.name)
+    return found
+
+
+async def _groups_of(session: AsyncSession, user: str) -> list[str]:
+    return (await groups_by_user(session, UserGroup.user == user)).get(user, [])
 
 
 def requirement_of(record: MfaUser) -> Requirement:

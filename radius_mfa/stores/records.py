@@ -39,6 +39,7 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool
 from sqlalchemy.types import TypeDecorator
 
 from radius_mfa.errors import BackendUnavailable
+from radius_mfa.policy.groups import MAX_GROUP_CHARACTERS
 from radius_mfa.policy.requirement import MAX_REASON_CHARACTERS
 
 T = TypeVar("T")
@@ -98,6 +99,17 @@ class LocalUser(Record):
     )
     password_hash: Mapped[str] = mapped_column(String(255))
     password_changed_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class UserGroup(Record):
+    """A group that a user is in by an admin's word, beside those of a directory."""
+
+    __tablename__ = "user_group"
+
+    user: Mapped[str] = mapped_column(
+        ForeignKey("mfa_user.name", ondelete="CASCADE"), primary_key=True
+    )
+    name: Mapped[str] = mapped_column(String(MAX_GROUP_CHARACTERS), primary_key=True)
 
 
 class DeviceRecord(Record):

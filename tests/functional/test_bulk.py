@@ -112,7 +112,7 @@ def test_a_directory_s_user_keeps_key_and_requirement_on_the_way(
     ann = Identity("LDAP/corp/4F2A-UUID", "ann", "corp", dn="uid=ann")
     with Site(tmp_path / "old") as old, Site(tmp_path / "new") as new:
         old.with_stores(lambda stores: stores.enrolments.know(ann))
-        for words in (("require",), ("suspend", "--factor")):
+        for words in (("require",), ("suspend", "--factor"), ("join", "staff")):
             quiet(command("user", words[0], ann.key, *words[1:], config=old.config))
         [before] = command("user", "list", "--json", config=old.config).json()
         assert before["mfa"]["state"] == "DISABLED"

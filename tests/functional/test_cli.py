@@ -102,6 +102,23 @@ def test_a_user_is_added_shown_and_deleted(command: Command) -> None:
     assert refused(command("user", "show", "zoë")) == "there is no user zoë"
 
 
+def test_groups_kept_here_are_joined_shown_left_and_audited(command: Command) -> None:
+    """Case does not make another group, and whoever is in no such group is told so."""
+    options = ("--group", "VPN Staff", "--group", "ops")
+    assert command("user", "add", "gail", *options, text="pässword\n").exit_code == 0
+    done = command("user", "join", "GAIL", "vpn staff", "Süd")
+    assert (done.out, done.err) == ("gail is in vpn staff, Süd.\n", "")
+    assert command("user", "show", "gail", "--json").json()["groups"] == ["Süd", "VPN Staff", "ops"]
+    assert command("user", "leave", "gail", "VPN STAFF").exit_code == 0
+    assert re.search(r"^groups: +Süd, ops$", command("user", "show", "gail").out, re.MULTILINE)
+    assert refused(command("user", "leave", "gail", "staff")) == "gail is not in the group staff"
+    entries = command("audit", "list", "--user", "gail", "--json").json()
+    acts = {one["act"]: one["detail"] for one in entries}
+    assert acts["user.join"] == {"groups": ["vpn staff", "Süd"]}
+    assert acts["user.add"] == {"groups": ["VPN Staff", "ops"]}
+    assert acts["user.leave"] == {"groups": ["VPN STAFF"]}
+
+
 @pytest.mark.parametrize("state", ["suspended", "active"])
 def test_suspending_and_resuming_is_seen(command: Command, shared: Site, state: str) -> None:
     user = shared.fresh_user()

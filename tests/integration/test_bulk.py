@@ -257,12 +257,14 @@ async def test_a_directory_s_user_goes_in_as_they_came_out(
     await store.know(ann)
     await store.add_device(ann.key, NewDevice("phone", SEED), confirmed=True)
     await store.change_requirements([ann.key], "test", lambda _: asked)
+    await store.join(ann.key, ["staff", "ops"])
     exported, _ = await bulk.everything()
     await store.delete_user(ann.key)
     await bulk.take_in(exported)
     [moved] = await store.users()
     assert (moved.key, moved.name, moved.directory) == (ann.key, "ann", "corp")
     assert moved.requirement == asked
+    assert moved.groups == ("ops", "staff")
     assert [one.name for one in await store.named("ann")] == ["ann"]
     [kept] = (await store.fetch(ann.key)).devices
     assert kept.seed == SEED
@@ -270,12 +272,15 @@ async def test_a_directory_s_user_goes_in_as_they_came_out(
     assert obstacle.user == "ann"
 
     renamed = replace(exported[0], user_name="ann-smith", requirement=NOTHING_REQUIRED, devices=())
+    renamed = replace(renamed, groups=("ops",))
     await bulk.take_in([renamed], Existing.UPDATE)
     [moved] = await store.users()
     assert (moved.name, moved.requirement) == ("ann-smith", NOTHING_REQUIRED)
+    assert moved.groups == ("ops",)
     await bulk.take_in([owner(ann.key, device("b", OTHER_SEED))])
     [moved] = await store.users()
-    assert moved.name == "ann-smith", "a source that knows devices alone changes nothing else"
+    told = (moved.name, moved.groups)
+    assert told == ("ann-smith", ("ops",)), "a source that knows devices alone changes nothing else"
 
 
 async def test_a_seed_that_can_t_be_decrypted_is_named_and_the_others_come_out(

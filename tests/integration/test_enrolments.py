@@ -40,6 +40,8 @@ CHANGES: dict[str, Change] = {
         ["alice"], "test", lambda known: required(known, 0, 7)
     ),
     "reset": lambda store: store.reset("alice", lambda known: begun_anew(known, 0, 7)),
+    "join": lambda store: store.join("alice", ["VPN Staff"]),
+    "leave": lambda store: store.leave("alice", ["guests"]),
 }
 
 ADD_USER: Change = lambda store: store.add_user("bob", "hash of bob")  # noqa: E731 - one of a table
@@ -52,7 +54,7 @@ on_every_change = pytest.mark.parametrize(
 @pytest.fixture
 async def alice(store: EnrolmentStore, told: Told) -> Enrolment:
     """A user with a confirmed phone and a tablet that waits for its first code."""
-    await store.add_user("alice", "hash of alice")
+    await store.add_user("alice", "hash of alice", ["Guests"])
     await store.add_device("alice", PHONE, confirmed=True)
     await store.add_device("alice", TABLET)
     told.users.clear()
@@ -74,6 +76,12 @@ REFUSALS: list[tuple[Change, str]] = [
     (lambda s: s.add_device("bob", PHONE), "there is no user bob"),
     (lambda s: s.remove_device("bob", "phone"), "there is no user bob"),
     (lambda s: s.user("bob"), "there is no user bob"),
+    (lambda s: s.join("bob", ["staff"]), "there is no user bob"),
+    (lambda s: s.join("alice", ["staff", ""]), "name is not empty"),
+    (lambda s: s.join("alice", ["a\nb"]), "holds no control or invisible"),
+    (lambda s: s.join("alice", ["x" * 129]), "at most 128 characters"),
+    (lambda s: s.leave("alice", ["guests", "staff"]), "alice is not in the group staff"),
+    (lambda s: s.add_user("carol", groups=[" staff"]), "neither begins nor ends"),
 ]
 
 

@@ -48,6 +48,8 @@ async def test_what_is_required_comes_back_to_the_login_and_to_the_list(
     assert fetched.requirement == replace(wanted, exempt_reason="")
     codec = EnrolmentCodec(key_ring)
     assert codec.decode("alice", codec.encode("alice", fetched)) == fetched
+    grouped = replace(fetched, groups=("Süd", "ops"))
+    assert codec.decode("alice", codec.encode("alice", grouped)) == grouped
 
 
 def test_what_the_release_before_cached_is_still_read(key_ring: KeyRing) -> None:

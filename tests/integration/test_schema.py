@@ -32,6 +32,7 @@ TABLES = {
     "login_event",
     "mfa_user",
     "recovery_code",
+    "user_group",
 }
 NEXT = f"{int(schema.HEAD) + 1:04}"
 """The migration that a newer release would bring."""

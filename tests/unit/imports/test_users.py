@@ -56,6 +56,16 @@ def test_a_row_at_fault_is_named_with_its_cure(row: str, what: str) -> None:
         assert secret not in repr(fault)
 
 
+def test_a_cell_holds_several_groups_and_an_empty_one_none() -> None:
+    """None stands for a file that says nothing of groups: an update leaves them as they are."""
+    rows = (f"alice,{ARGON2ID!r},VPN Staff; vpn staff ;Ops", f"bob,{ARGON2ID!r},")
+    found = users.parse("\n".join(["user,hash,groups", *rows]).replace("'", '"').encode())
+    assert [row.groups for row in found.rows] == [("VPN Staff", "Ops"), ()]
+    assert parsed(f"alice;{ARGON2ID};;").rows[0].groups is None
+    unfit = users.parse(f'user,hash,groups\nalice,"{ARGON2ID}",ok;{"x" * 129}'.encode())
+    assert [fault.what for fault in unfit.faults] == ["a group's name has at most 128 characters"]
+
+
 @pytest.mark.parametrize(
     ("password_hash", "kind"),
     [
