@@ -6,11 +6,13 @@ The code is always set from the decision (rule 4), the Message-Authenticator alw
 
 import hashlib
 import hmac
+import os
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 
 from radius_mfa.errors import ReplyTooLong
+from radius_mfa.policy.attributes import Encoded
 from radius_mfa.policy.decision import Accept, Decision, Reject
 from radius_mfa.protocol.wire import HEADER_OCTETS, MAX_PACKET_OCTETS, Attribute, Code, Packet
 
@@ -24,16 +26,21 @@ CODE_OF_DECISION = {Accept: Code.ACCESS_ACCEPT, Reject: Code.ACCESS_REJECT}
 
 
 def decision_reply(
-    request: Packet, shared_secret: bytes, decision: Decision, reject_message: str
+    request: Packet,
+    shared_secret: bytes,
+    decision: Decision,
+    reject_message: str,
+    granted: Sequence[Encoded] = (),
 ) -> bytes:
-    """Return the reply that carries *decision*.
+    """Return the reply that carries *decision*, and what was *granted* with an Accept.
 
     A reject holds the one fixed *reject_message* whatever its reason (rule 7).
     """
     attributes = NO_ATTRIBUTES
     if isinstance(decision, Reject):
-        attributes = {Attribute.REPLY_MESSAGE: text_values(reject_message)}
-    return signed_reply(request, shared_secret, CODE_OF_DECISION[type(decision)], attributes)
+        attributes, granted = {Attribute.REPLY_MESSAGE: text_values(reject_message)}, ()
+    code = CODE_OF_DECISION[type(decision)]
+    return signed_reply(request, shared_secret, code, attributes, granted)
 
 
 def text_values(text: str) -> list[bytes]:
@@ -50,6 +57,7 @@ def signed_reply(
     shared_secret: bytes,
     code: Code,
     attributes: Attributes = NO_ATTRIBUTES,
+    encoded: Sequence[Encoded] = (),
 ) -> bytes:
     """Return the octets of a reply to *request*: Response Authenticator, Message-Authenticator.
 
@@ -58,6 +66,8 @@ def signed_reply(
     """
     proxy_states = request.all(Attribute.PROXY_STATE)
     parts = [_UNSIGNED]
+    if encoded:
+        parts += _on_the_wire(encoded, shared_secret, request.authenticator)
     for number, values in (*attributes.items(), (Attribute.PROXY_STATE, proxy_states)):
         parts += [bytes((number, len(value) + _ATTRIBUTE_HEADER)) + value for value in values]
     body = b"".join(parts)
@@ -74,6 +84,38 @@ def signed_reply(
     return header + authenticator + body
 
 
+def _on_the_wire(
+    attributes: Sequence[Encoded], shared_secret: bytes, authenticator: bytes
+) -> Iterator[bytes]:
+    """Yield octets; the salts of a packet must differ (RFC 2868 section 3.5), so they count up."""
+    salt = int.from_bytes(os.urandom(_SALT_OCTETS), "big")
+    for number, one in enumerate(attributes):
+        yield one.octets
+        if one.to_hide:
+            yield _hidden(one.to_hide, shared_secret, authenticator, salt + number)
+
+
+def hidden_octets(length: int) -> int:
+    """Return how many octets *length* of them take once hidden, salt and padding included."""
+    return _SALT_OCTETS + -(-length // _BLOCK_OCTETS) * _BLOCK_OCTETS
+
+
+def _hidden(plain: bytes, shared_secret: bytes, authenticator: bytes, salt: int) -> bytes:
+    """Return *plain* as RFC 2868 section 3.5 hides it, behind the salt that it was hidden with."""
+    salted = (salt % _SALT_MARK | _SALT_MARK).to_bytes(_SALT_OCTETS, "big")
+    plain += bytes(-len(plain) % _BLOCK_OCTETS)
+    cipher, previous = b"", authenticator + salted
+    for at in range(0, len(plain), _BLOCK_OCTETS):
+        key = hashlib.md5(shared_secret + previous, usedforsecurity=False).digest()
+        block = int.from_bytes(key, "big") ^ int.from_bytes(plain[at : at + _BLOCK_OCTETS], "big")
+        previous = block.to_bytes(_BLOCK_OCTETS, "big")
+        cipher += previous
+    return salted + cipher
+
+
+_SALT_OCTETS = 2
+_SALT_MARK = 0x8000  # "the most significant bit (leftmost) of the Salt field MUST be set"
+_BLOCK_OCTETS = 16
 _ATTRIBUTE_HEADER = 2
 _HEADER = struct.Struct("!BBH")
 _MESSAGE_AUTHENTICATOR = bytes((Attribute.MESSAGE_AUTHENTICATOR, 18))

@@ -78,7 +78,12 @@ class Server:
 
 def radclient(requests: Sequence[str], answer: Answer, kind: str = "auth") -> list[list[str]]:
     """Send each of *requests*, an attribute a line; return the lines that each reply came as."""
-    with Server(answer) as server:
+    return asked(Server(answer), requests, kind)
+
+
+def asked(opened: Server, requests: Sequence[str], kind: str = "auth") -> list[list[str]]:
+    """Let radclient send *requests* to a server that is started for it; return as above."""
+    with opened as server:
         done = subprocess.run(
             [tool("radclient"), "-x", "-r1", "-t5", server.address, kind, SECRET.decode()],
             input="\n\n".join(requests).encode(),
