@@ -23,11 +23,13 @@ from radius_mfa.authentication.enrolment import EnrolmentService
 from radius_mfa.authentication.login import Login
 from radius_mfa.config import EMBEDDED, ClientSettings, Settings, split_endpoint
 from radius_mfa.errors import BackendError, BackendUnavailable, ConfigurationError
+from radius_mfa.group_check import unknown_groups
 from radius_mfa.ldap_setup import ldap_directories
 from radius_mfa.policy.access import Mode
 from radius_mfa.policy.credentials import SplitPolicy
 from radius_mfa.policy.lockout import LockoutPolicy
 from radius_mfa.policy.totp import Window
+from radius_mfa.policy_setup import policies
 from radius_mfa.protocol.duplicates import DuplicateCache
 from radius_mfa.protocol.nas import Nas, NasTable
 from radius_mfa.server import core_dumps
@@ -304,6 +306,7 @@ class Server:
             digest_key=stores.digest_key,
             window=Window(settings.totp.lookback_steps, settings.totp.lookforward_steps),
             counted_factors=frozenset(settings.lockout.count),
+            policies=policies(settings),
         )
         self._watch_directories()
         stores.directory.hashing.observe = self.metrics.hashing_seconds.observe
@@ -349,6 +352,7 @@ class Server:
                 tasks.spawn(self._watch("database", self._database_outage, self._look_at_database)),
                 tasks.spawn(keep_doing(self._publisher.step, "events")),
                 tasks.spawn(keep_doing(self._history_writer.step, "history")),
+                tasks.spawn(self._look_at_groups()),
             ]
             try:
                 for listener in self.listeners:
@@ -427,6 +431,14 @@ class Server:
                     '"enrolled" would ask those who have a device',
                 )
 
+        for rule in self._settings.rule:
+            if rule.mfa is Mode.OFF:
+                log.warning(
+                    "rule.second_factor_off",
+                    rule=rule.name,
+                    hint="whom it matches logs in with the password alone, enrolled or not",
+                )
+
     @property
     def endpoints(self) -> list[tuple[str, int]]:
         """Addresses and ports that are served."""
@@ -489,6 +501,17 @@ class Server:
             knows, encrypts_with = self._told_keys = self._keys
             log.info("keyring.changed", knows=list(knows), encrypts_with=encrypts_with)
         return True
+
+    async def _look_at_groups(self) -> None:
+        """Say once which groups of the rules nobody has; the logins go on meanwhile."""
+        stores = self._stores
+        try:
+            unknown = await unknown_groups(self._settings, stores.directories, stores.enrolments)
+        except BackendUnavailable as error:
+            log.warning("rule.groups_not_checked", backend=error.backend, cause=error.cause)
+            return
+        for one in unknown:
+            log.warning("rule.unknown_group", named_by=one.where, group=one.group, hint=one.hint)
 
     @property
     def _keys(self) -> tuple[tuple[int, ...], int]:

@@ -9,6 +9,7 @@ from codecs import lookup
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import (
     AfterValidator,
@@ -26,6 +27,7 @@ from sqlalchemy.exc import ArgumentError
 from radius_mfa.policy.access import Mode
 from radius_mfa.policy.credentials import CodePosition
 from radius_mfa.policy.decision import Factor
+from radius_mfa.policy.rules import Proof, period
 from radius_mfa.policy.totp import MAX_LOOK_STEPS, Algorithm
 
 EMBEDDED = "embedded"
@@ -170,6 +172,27 @@ def _upper(value: object) -> object:
     return value.upper() if isinstance(value, str) else value
 
 
+def _texts(value: object) -> object:
+    """Return the values of an attribute as a list of texts: a lone one, and numbers, are fine."""
+    values = value if isinstance(value, list) else [value]
+    return [str(one) if type(one) is int else one for one in values]
+
+
+def _period(text: str) -> str:
+    period(text)
+    return text
+
+
+def _time_zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError(
+            f"{name!r} is not a time zone of this machine, like Europe/Berlin or UTC"
+        ) from None
+    return name
+
+
 def _unset(value: object) -> object:
     return None if value == "" else value
 
@@ -279,6 +302,23 @@ ClientName = Annotated[str, StringConstraints(pattern=CLIENT_NAME_PATTERN)]
 FilePath = Annotated[Path, BeforeValidator(_path)]
 OptionalFile = Annotated[FilePath | None, BeforeValidator(_unset)]
 OptionalSecret = Annotated[SecretStr | None, BeforeValidator(_unset)]
+Names = Annotated[list[str], BeforeValidator(_as_list, json_schema_input_type=str | list[str])]
+Stations = Annotated[
+    list[NetworkText], BeforeValidator(_as_list, json_schema_input_type=str | list[str])
+]
+Periods = Annotated[
+    list[Annotated[str, AfterValidator(_period)]],
+    BeforeValidator(_as_list, json_schema_input_type=str | list[str]),
+]
+Proofs = Annotated[
+    list[Proof], BeforeValidator(_as_list, json_schema_input_type=Proof | list[Proof])
+]
+Values = Annotated[
+    list[str],
+    Field(min_length=1),
+    BeforeValidator(_texts, json_schema_input_type=str | int | list[str | int]),
+]
+TimeZone = Annotated[str, AfterValidator(_time_zone)]
 OptionalEndpoint = Annotated[Endpoint | None, BeforeValidator(_unset)]
 
 
@@ -369,6 +409,52 @@ class ClientSettings(Section):
 
     on_backend_failure: Literal["silent", "reject"] = "silent"
     """When a backend is down: no reply, so that the gateway fails over, or a reject."""
+
+    group_attribute: str = ""
+    """The reply attribute that carries the user's groups, like `Filter-Id`; empty for none."""
+
+    group_value: str = "{group}"
+    """How a group is written in it: `OU={group};`, or `{groups:,}` for all in one value."""
+
+    group_map: dict[str, str] = {}
+    """What this client calls groups; those not named here are not sent. Empty: all, as they are."""
+
+
+class RuleSettings(Section):
+    """A policy rule: the first whose conditions all hold counts. See docs/policy.md."""
+
+    name: ClientName
+    """What the log and `policy explain` call it."""
+
+    client: Names = []
+    """Condition: names of `[[client]]`s; empty, here and below, for any."""
+
+    directory: Names = []
+    """Condition: names of directories that have the user; `local` is that of this server."""
+
+    group: Names = []
+    """Condition: groups by name or distinguished name, nested ones too; one of them is enough."""
+
+    station: Stations = []
+    """Condition: networks that Calling-Station-Id, an address, lies in."""
+
+    time: Periods = []
+    """Condition: hours in `time_zone`, like `mon-fri 07:00-19:00` or `sat,sun`."""
+
+    method: Proofs = []
+    """Condition: how the login proved itself: password, totp or recovery_code."""
+
+    mfa: Mode | None = None
+    """Effect: takes the place of the client's `mfa`."""
+
+    refuse: bool = False
+    """Effect: the login is rejected."""
+
+    reply: dict[str, Values] = {}
+    """Effect: attributes of the Access-Accept, by name; values may hold placeholders."""
+
+    required: Names = []
+    """Attributes of `reply` without which the login is rejected; others are left out."""
 
 
 class RedisSettings(Section):
@@ -644,8 +730,12 @@ class Settings(Section):
     allow_core_dumps: bool = False
     """Let the memory of a server that dies be written to a file, with every secret in it."""
 
+    time_zone: TimeZone = "UTC"
+    """Where the hours of rules are at home, like `Europe/Berlin`."""
+
     radius: RadiusSettings = RadiusSettings()
     client: list[ClientSettings] = []
+    rule: list[RuleSettings] = []
     redis: RedisSettings = RedisSettings()
     database: DatabaseSettings = DatabaseSettings()
     directory: DirectorySettings = DirectorySettings()

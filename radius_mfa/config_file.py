@@ -18,6 +18,7 @@ from pathlib import Path
 from pydantic import SecretStr, ValidationError
 from pydantic_core import ErrorDetails
 
+from radius_mfa import policy_setup
 from radius_mfa.config import (
     EXAMPLE_SECRET,
     SHORT_SECRET_OCTETS,
@@ -39,6 +40,7 @@ from radius_mfa.config_words import (
 )
 from radius_mfa.errors import ConfigurationError
 from radius_mfa.policy.access import Mode
+from radius_mfa.policy_setup import PolicyFault
 from radius_mfa.toml_lines import Location, line_of, lines_by_location
 
 DEFAULT_PATH = Path("/etc/radius-mfa/radius-mfa.toml")
@@ -82,6 +84,8 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> Configuration:
     except ValidationError as error:
         details = error.errors(include_url=False)
     faults = [*source.faults, *source.faults_of(details), *source.clashes(), *source.risks()]
+    if not details:
+        faults += map(source.fault_of_policy, policy_setup.faults(settings))
     if faults:
         raise FaultyConfiguration(faults)
     return Configuration(path, settings, list(source.warnings(settings)))
@@ -247,6 +251,7 @@ class _Source:
                 "nothing slows down guessing until 100 failures in a row",
                 "set failures_by_source, failures_by_user or both",
             )
+        yield from map(self.fault_of_policy, policy_setup.warnings(settings))
         yield from self._exposed_secrets()
 
     def _exposed_secrets(self) -> Iterator[Fault]:
@@ -269,6 +274,10 @@ class _Source:
     def fault(self, location: Location, message: str, cure: str = "") -> Fault:
         """Return a fault of the setting at *location*."""
         return Fault(self.place_of(location), dotted(location), message, cure)
+
+    def fault_of_policy(self, found: PolicyFault) -> Fault:
+        """Return what the policy found as a fault of the file."""
+        return self.fault(found.location, found.message, found.cure)
 
     def place_of(self, location: Location) -> str:
         """Return the file and line, or the environment variable, that sets *location*."""

@@ -8,6 +8,7 @@ from pydantic import SecretStr
 
 from radius_mfa.config import EMBEDDED, Settings
 from radius_mfa.config_words import FILE_SUFFIX
+from radius_mfa.policy_setup import secret_attributes
 
 MASK = "***"
 
@@ -37,6 +38,9 @@ def masked(settings: Settings) -> Table:
         for name in ("secret", "password", "bind_password"):
             if name in table:
                 table[name] = MASK
+    for rule in values["rule"]:
+        for name in secret_attributes(rule["reply"]):
+            rule["reply"][name] = [MASK] * len(rule["reply"][name])
     return {name: value for name, value in values.items() if value != {}}
 
 

@@ -80,6 +80,7 @@ _PLAIN_KINDS = {"bool_type", "float_type", "int_type", "literal_error"}
 
 _WORDS = {
     "bool_type": "must be true or false",
+    "dict_type": "must be a table of names and values",
     "finite_number": "must be a number",
     "float_type": "must be a number",
     "int_from_float": "must be a whole number",

@@ -5,18 +5,22 @@ Knows no packet and no SQL. The order of the steps is the security of the produc
 """
 
 import hashlib
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import field, replace
 from datetime import UTC, datetime
 from time import perf_counter
+from types import MappingProxyType
 
+from radius_mfa.authentication.authorization import Case
 from radius_mfa.policy import access, credentials, recovery, totp
 from radius_mfa.policy.access import Enrolment, Mode, Need
+from radius_mfa.policy.attributes import Encoded
 from radius_mfa.policy.credentials import Candidate, SplitPolicy
 from radius_mfa.policy.decision import FACTOR_AT_FAULT, Accept, Decision, Factor, Reject
 from radius_mfa.policy.decision import RejectReason as Reason
 from radius_mfa.policy.identity import InvalidUserNameError, normalised_station
 from radius_mfa.policy.lockout import UNTIL_UNLOCKED
+from radius_mfa.policy.rules import ClientPolicy
 from radius_mfa.policy.totp import Match, Window
 from radius_mfa.stores.interfaces import (
     NOBODY,
@@ -84,13 +88,15 @@ class Stopwatch:
 class Trace:
     """What the log should know of a login, however it ends: whose it is, and where time went.
 
-    *identity* is NOBODY where the name typed is no name.
+    *identity* is NOBODY where the name typed is no name. *case* is what the rules made of the
+    login, None where the client has none.
     """
 
-    __slots__ = ("database", "directory", "identity", "redis")
+    __slots__ = ("case", "database", "directory", "identity", "redis")
 
     def __init__(self) -> None:
         self.identity = NOBODY
+        self.case: Case | None = None
         self.redis, self.database, self.directory = Stopwatch(), Stopwatch(), Stopwatch()
 
 
@@ -104,11 +110,13 @@ class Outcome:
     """The decision on an attempt; *shared* says that an earlier packet of it had it first.
 
     *locked_until* is set (Unix milliseconds, or -1) where this very attempt closed a lock.
+    *granted* are the attributes that go with an Accept.
     """
 
     decision: Decision
     shared: bool = False
     locked_until: int = 0
+    granted: tuple[Encoded, ...] = ()
 
 
 class Login:
@@ -124,7 +132,9 @@ class Login:
         digest_key: bytes,
         window: Window = Window(),
         counted_factors: Collection[Factor] = frozenset(Factor),
+        policies: Mapping[str, ClientPolicy] = MappingProxyType({}),
     ) -> None:
+        """*policies* are by name of the client; one without rules and attributes has none."""
         self._attempts = attempts
         self._enrolments = enrolments
         self._directory = directory
@@ -132,6 +142,7 @@ class Login:
         self._digest_key = digest_key
         self._window = window
         self._counted_factors = counted_factors
+        self._policies = policies
 
     async def decide(self, attempt: Attempt, now: float, trace: Trace) -> Outcome:
         """Return the outcome of *attempt* at Unix time *now*.
@@ -179,7 +190,8 @@ class Login:
         with trace.redis:
             loaded = await self._attempts.load(subject, keys, now)
         if loaded.verdict is not None:
-            return Outcome(loaded.verdict, shared=True)
+            settled = Settled(loaded.verdict, shared=True)
+            return await self._outcome(attempt, user, settled, loaded, now, trace)
         return _Begun(user, subject, keys, loaded)
 
     async def _final(
@@ -192,7 +204,7 @@ class Login:
             login = self._recovery_login(attempt, user)
             with trace.database:
                 await self._recovery_codes.release(settlement.recovery, login)
-        return _outcome(user.name, settled)
+        return await self._outcome(attempt, user, settled, loaded, now, trace)
 
     async def _judged(
         self, attempt: Attempt, user: Identity, loaded: Loaded, now: float, trace: Trace
@@ -211,9 +223,19 @@ class Login:
         if closed is not None:
             return Enrolment(), closed
         enrolment = await self._enrolment(user, loaded, trace)
-        need = access.needed(enrolment, attempt.mode, now)
+        mode, policy = attempt.mode, self._policy(attempt)
+        if policy is not None and mode is not None and enrolment.known and not enrolment.suspended:
+            trace.case = self._case(policy, attempt, user, enrolment, now)
+            with trace.directory:
+                opened = await trace.case.opened(mode)
+            if isinstance(opened, Reject):
+                return enrolment, opened
+            mode = opened
+        need = access.needed(enrolment, mode, now)
+        if trace.case is not None:
+            trace.case.code_due = need is Need.CODE
         if not isinstance(need, Need):
-            return enrolment, Reject(need, _REFUSED_BY_MODE.get(need, "").format(attempt.mode))
+            return enrolment, Reject(need, _mode_hint(need, mode, trace.case))
         if attempt.password_proven and need is Need.PASSWORD:
             return enrolment, Reject(Reason.NOT_ENROLLED, "the last device went meanwhile")
         return enrolment, need
@@ -241,6 +263,11 @@ class Login:
         refused = await self._password_refused(attempt, user, enrolment, need, chosen, trace)
         if refused is not None:
             return self._rejected(refused, attempt, user.key)
+        if trace.case is not None and not (trace.case.code_due and chosen.method == "password"):
+            with trace.directory:
+                refused = await trace.case.closed(chosen.method)
+            if refused is not None:
+                return Settlement(refused)
         if chosen.recovery is not None:
             login = self._recovery_login(attempt, user)
             with trace.database:
@@ -278,6 +305,51 @@ class Login:
             return None
         whole_field = need is Need.PASSWORD and attempt.mode is not None
         return _reject_of_verdict(verdict, whole_field=whole_field)
+
+    def _policy(self, attempt: Attempt) -> ClientPolicy | None:
+        """Return what holds at the client, None for nothing; the portal is no client."""
+        return None if attempt.mode is None else self._policies.get(attempt.client)
+
+    def _case(
+        self,
+        policy: ClientPolicy,
+        attempt: Attempt,
+        user: Identity,
+        enrolment: Enrolment,
+        now: float,
+    ) -> Case:
+        return Case(
+            policy,
+            self._directory,
+            user,
+            enrolment,
+            client=attempt.client,
+            station=normalised_station(attempt.calling_station_id),
+            now=now,
+        )
+
+    async def _outcome(  # noqa: PLR0917 - all that is known by now
+        self,
+        attempt: Attempt,
+        user: Identity,
+        settled: Settled,
+        loaded: Loaded,
+        now: float,
+        trace: Trace,
+    ) -> Outcome:
+        """Return what goes out; the attributes of an Accept on every path that leads to one."""
+        outcome = _outcome(user.name, settled)
+        policy, decision = self._policy(attempt), settled.decision
+        if policy is None or not isinstance(decision, Accept):
+            return outcome
+        if trace.case is None:  # another packet of this login was decided before, perhaps elsewhere
+            enrolment = await self._enrolment(user, loaded, trace)
+            trace.case = self._case(policy, attempt, user, enrolment, now)
+        with trace.directory:
+            refused = await trace.case.closed(decision.method)
+        if refused is not None:
+            return Outcome(refused, settled.shared)
+        return replace(outcome, granted=trace.case.granted)
 
     async def _enrolment(self, user: Identity, loaded: Loaded, trace: Trace) -> Enrolment:
         enrolment = loaded.enrolment
@@ -427,12 +499,18 @@ _MORE_THAN_A_CODE = Reject(Reason.WRONG_CODE, "more than a code was typed")
 _USED_RECOVERY_CODE = Reject(Reason.CODE_REPLAYED, "each recovery code works once")
 
 _REFUSED_BY_MODE = {
-    Reason.NOT_ENROLLED: 'this client has mfa = "{}"',
-    Reason.IN_ENROLLMENT: 'the enrolment period still runs, but this client has mfa = "{}"',
+    Reason.NOT_ENROLLED: '{} has mfa = "{}"',
+    Reason.IN_ENROLLMENT: 'the enrolment period still runs, but {} has mfa = "{}"',
     Reason.ENROLLMENT_EXPIRED: "the enrolment period is over: see radius-mfa user extend",
     Reason.FACTOR_SUSPENDED: "an admin suspended the second factor",
 }
-"""Hints; what stands in braces is the client's mode."""
+"""Hints; in braces stand who has the mode, and the mode."""
+
+
+def _mode_hint(reason: Reason, mode: Mode | None, case: Case | None) -> str:
+    by_rule = case is not None and case.rule is not None and case.rule.mfa is not None
+    who = f"rule {case.rule_name}" if case is not None and by_rule else "this client"
+    return _REFUSED_BY_MODE.get(reason, "").format(who, mode)
 
 
 def _reject_of_verdict(verdict: PasswordVerdict, *, whole_field: bool) -> Reject:

@@ -23,6 +23,7 @@ from radius_mfa.cli import (
     explain,
     init,
     key,
+    policy,
     portal,
     serve,
     status,
@@ -54,6 +55,7 @@ app.add_typer(device.app, name="device")
 app.add_typer(client.app, name="client")
 app.add_typer(key.app, name="key")
 app.add_typer(directory.app, name="directory")
+app.add_typer(policy.app, name="policy")
 app.add_typer(config.app, name="config")
 app.add_typer(audit.app, name="audit")
 app.command("test")(test.test_login)

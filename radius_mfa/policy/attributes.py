@@ -80,11 +80,11 @@ _KNOWN = "{user}, {group}, {groups}, {ldap:attribute} and {hex:00ff}; a brace it
 
 
 def template(text: str) -> Template:
-    """Return *text* taken apart; raises ValueError for a placeholder that there is not."""
+    """Return *text* taken apart; raises ValueError, as an encoder does, for what is no template."""
     try:
         pieces = list(Formatter().parse(text))
     except ValueError:
-        raise ValueError(f"a brace has no partner: placeholders are {_KNOWN}") from None
+        raise ValueError(f"has a brace without a partner: placeholders are {_KNOWN}") from None
     parts: list[str | Placeholder] = []
     for literal, kind, argument, conversion in pieces:
         if literal:
@@ -92,7 +92,7 @@ def template(text: str) -> Template:
         if kind is None:
             continue
         if conversion is not None:
-            raise ValueError(f"there is no {{{kind}!{conversion}}}: placeholders are {_KNOWN}")
+            raise ValueError(f"has no placeholder in {{{kind}!{conversion}}}: they are {_KNOWN}")
         parts.append(_part(kind, argument or ""))
     return Template(tuple(parts))
 
@@ -102,11 +102,11 @@ def _part(kind: str, argument: str) -> str | Placeholder:
         return _of_hex(argument)
     if kind not in VALUES or (argument and kind in _WITHOUT_ARGUMENT):
         shown = f"{kind}:{argument}" if argument else kind
-        raise ValueError(f"there is no {{{shown}}}: placeholders are {_KNOWN}")
+        raise ValueError(f"has no placeholder in {{{shown}}}: they are {_KNOWN}")
     if kind == "ldap":
         argument = argument.lower()
         if not _LDAP_ATTRIBUTE.fullmatch(argument):
-            raise ValueError("{ldap:...} names an attribute of the directory, like {ldap:mail}")
+            raise ValueError("names no attribute of the directory: write {ldap:mail}")
     return Placeholder(kind, argument)
 
 
@@ -114,7 +114,7 @@ def _of_hex(digits: str) -> str:
     try:
         return bytes.fromhex(digits).decode("utf-8", "surrogateescape")
     except ValueError:
-        raise ValueError("{hex:...} holds pairs of hexadecimal digits, like {hex:00ff}") from None
+        raise ValueError("has no pairs of hexadecimal digits: write {hex:00ff}") from None
 
 
 def expanded(made: Template, person: Person) -> list[str]:

@@ -7,8 +7,8 @@ out: so a rule can be told to match, or not to, before everything is known. docs
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, tzinfo
 from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Any
@@ -129,7 +129,7 @@ class Rule:
     @property
     def decides_early(self) -> bool:
         """Whether what is typed can't be judged before it is known if this rule matches."""
-        return self.refuse or self.mfa is not None
+        return not self.method and (self.refuse or self.mfa is not None)
 
 
 def _in_networks(networks: Sequence[Network], facts: Facts) -> bool:
@@ -178,3 +178,17 @@ def mode(rules: Sequence[Rule], default: Mode) -> Mode:
     """Return what the first of *possible* rules asks for; one with a method has no say in it."""
     first = next((rule for rule in rules if not rule.method), None)
     return default if first is None or first.mfa is None else first.mfa
+
+
+@dataclass(frozen=True, slots=True)
+class ClientPolicy:
+    """What rules and groups are to the logins at one client.
+
+    *groups_as* carries the user's groups to it; *group_names* are what it calls them, by key.
+    *zone* is where the hours of the rules are at home.
+    """
+
+    rules: tuple[Rule, ...] = ()
+    groups_as: ReplyAttribute | None = None
+    group_names: Mapping[str, str] = field(default_factory=dict)
+    zone: tzinfo = UTC

@@ -142,7 +142,9 @@ class Handler:
         if outcome is None:
             return None
         decision = outcome.decision
-        reply = decision_reply(packet, nas.shared_secret, decision, self._policy.reject_message)
+        reply = decision_reply(
+            packet, nas.shared_secret, decision, self._policy.reject_message, outcome.granted
+        )
         if isinstance(decision, Reject):
             await self._reject_delay(arrived)
         may_be_sent = self._duplicates.finish(source, entry, reply, time.monotonic())

@@ -9,6 +9,7 @@ from typing import Any
 
 from structlog.typing import FilteringBoundLogger as BoundLogger
 
+from radius_mfa.authentication.authorization import Case
 from radius_mfa.authentication.login import Outcome, Trace, lock_hint
 from radius_mfa.errors import BackendUnavailable
 from radius_mfa.policy.decision import Accept
@@ -19,6 +20,8 @@ from radius_mfa.server.faults import fault
 from radius_mfa.server.outages import cure
 
 UNDECODABLE = "(undecodable)"
+
+MAX_REASONS_TOLD = 3
 
 
 class LoginRecord:
@@ -50,6 +53,9 @@ class LoginRecord:
             fields["verdict"] = "shared with an earlier packet of the same login"
         if superseded:
             fields["sent"] = "no: the NAS has reused the identifier"
+        if self.trace.case is not None:
+            fields["rule"] = self.trace.case.rule_name
+            self._tell_left_out(self.trace.case, fields)
         if isinstance(decision, Accept):
             self._log.info("login.accepted", method=decision.method, **fields)
         else:
@@ -61,6 +67,19 @@ class LoginRecord:
                 "user.locked",
                 hint=lock_hint(self.trace.identity.name, outcome.locked_until),
                 **lock,
+            )
+
+    def _tell_left_out(self, case: Case, fields: dict[str, Any]) -> None:
+        """Write which attributes the reply goes without, and why: one line however many."""
+        left_out = case.grant.left_out
+        if left_out:
+            reasons = list(dict.fromkeys(one.why for one in left_out))
+            self._log.warning(
+                "reply.attribute_left_out",
+                **{name: fields[name] for name in (*_OF_THE_LOCK, "rule")},
+                attributes=sorted({one.attribute for one in left_out}),
+                values=len(left_out),
+                cause="; ".join(reasons[:MAX_REASONS_TOLD]),
             )
 
     def unanswered(self, error: BackendUnavailable, suppressed: int = 0) -> None:

@@ -5,19 +5,23 @@ about once in a while, and what came of it is kept in this process's memory for 
 """
 
 from collections import OrderedDict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from radius_mfa.errors import BackendUnavailable
 from radius_mfa.policy.access import Enrolment
+from radius_mfa.policy.groups import Group
 from radius_mfa.policy.identity import canonical_user, realm_split
 from radius_mfa.stores.directory_local import LocalDirectory
 from radius_mfa.stores.interfaces import LOCAL, Identity, PasswordVerdict, UserMoved
 
 if TYPE_CHECKING:  # python-ldap is an extra
     from radius_mfa.stores.directory_ldap import LdapDirectory
+
+T = TypeVar("T")
 
 LOCAL_SECONDS = 60.0
 """How long it is kept that a name is a local user's."""
@@ -29,6 +33,9 @@ KEPT_STRANGERS = 2_000
 DOUBTFUL_SECONDS = 5.0
 """How long nobody's names, and accounts that can't be used, are kept: somebody may mend them."""
 
+MAX_KEPT_VALUES = 50_000
+"""Groups of users, and values of their attributes, that are kept: some 20 MB at most."""
+
 STALE_SECONDS = 86_400.0
 """How long an answer may stand in for a directory that does not answer."""
 
@@ -38,6 +45,28 @@ class _Kept:
     identity: Identity
     ends: float
     stale_ends: float
+
+
+class _Memory(Generic[T]):
+    """Answers for a while; the oldest make room where there would be more than *limit* in them."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._held = 0
+        self._kept: OrderedDict[str, tuple[T, float, int]] = OrderedDict()
+
+    def get(self, key: str, now: float) -> T | None:
+        """Return what is kept under *key* and has not ended."""
+        value, ends, _ = self._kept.get(key, (None, 0.0, 0))
+        return value if now < ends else None
+
+    def keep(self, key: str, value: T, ends: float, weight: int) -> None:
+        """Keep *value*; an empty one weighs something too."""
+        self._held -= self._kept.pop(key, (None, 0.0, 0))[2]
+        self._kept[key] = value, ends, weight + 1
+        self._held += weight + 1
+        while self._held > self._limit:
+            self._held -= self._kept.popitem(last=False)[1][2]
 
 
 class Directories:
@@ -59,6 +88,8 @@ class Directories:
         self._seconds[LOCAL] = LOCAL_SECONDS
         self._users: OrderedDict[str, _Kept] = OrderedDict()
         self._strangers: OrderedDict[str, _Kept] = OrderedDict()
+        self._groups = _Memory[Sequence[Group]](MAX_KEPT_VALUES)
+        self._attributes = _Memory[Mapping[str, Sequence[str]]](MAX_KEPT_VALUES)
 
     async def identify(self, user_name: str) -> Identity:
         """Return whom *user_name* stands for.
@@ -115,8 +146,42 @@ class Directories:
         directory = self._by_name.get(user.directory)
         if directory is None:
             return await self.local.verify(user.key, password, enrolment)
-        try:
+        with self._noticing_moves(user):
             return await directory.verify(user, password)
+
+    async def groups(self, user: Identity) -> Sequence[Group]:
+        """Return the groups that a directory knows of *user*; kept as long as who they are is."""
+        directory = self._by_name.get(user.directory)
+        if directory is None:
+            return ()
+        kept = self._groups.get(user.dn, monotonic())
+        if kept is None:
+            with self._noticing_moves(user):
+                kept = await directory.groups(user)
+            self._groups.keep(user.dn, kept, monotonic() + self._seconds[user.directory], len(kept))
+        return kept
+
+    async def attributes(
+        self, user: Identity, names: Collection[str]
+    ) -> Mapping[str, Sequence[str]]:
+        """Return what a directory has of *user* under *names*; kept like the groups."""
+        directory = self._by_name.get(user.directory)
+        if directory is None:
+            return {}
+        key = "\0".join([user.dn, *sorted(names)])
+        kept = self._attributes.get(key, monotonic())
+        if kept is None:
+            with self._noticing_moves(user):
+                kept = await directory.attributes(user, names)
+            weight = sum(map(len, kept.values()))
+            self._attributes.keep(key, kept, monotonic() + self._seconds[user.directory], weight)
+        return kept
+
+    @contextmanager
+    def _noticing_moves(self, user: Identity) -> Iterator[None]:
+        """Forget where *user* stood if the block finds that they are there no more."""
+        try:
+            yield
         except UserMoved:
             for name in [name for name, kept in self._users.items() if kept.identity == user]:
                 del self._users[name]

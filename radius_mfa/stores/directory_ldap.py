@@ -6,14 +6,15 @@ Knows its servers in the order of the settings; which directory a user is looked
 
 import re
 import unicodedata
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 from time import monotonic, time
 from typing import TypeVar
 
 import ldap
 import structlog
-from ldap.dn import str2dn
+from ldap.dn import is_dn, str2dn
 from ldap.filter import escape_filter_chars
 
 from radius_mfa.errors import BackendUnavailable
@@ -44,6 +45,21 @@ MAX_GROUPS = 20_000
 
 GROUPS_PER_SEARCH = 50
 """How many groups one search of the next level asks for."""
+
+_ARE_GROUPS = "(|{})".format(
+    "".join(
+        f"(objectClass={one})"
+        for one in (
+            "group",
+            "groupOfNames",
+            "groupOfUniqueNames",
+            "groupOfMembers",
+            "posixGroup",
+            "ipaUserGroup",
+        )
+    )
+)
+_ALIKE, _SOME_GROUPS = 3, 50  # how many letters names share that are alike, and how many are read
 
 _IN_CHAIN = "1.2.840.113556.1.4.1941"  # LDAP_MATCHING_RULE_IN_CHAIN (MS-ADTS 3.1.1.3.4.4.3)
 
@@ -186,6 +202,45 @@ class LdapDirectory:
         found = await _GROUPS[self.options.schema.groups](self, user.dn)
         return sorted(found.values(), key=lambda group: group.name)
 
+    async def attributes(self, user: Identity, names: Collection[str]) -> dict[str, list[str]]:
+        """Return the values of *names* in the entry of *user*; see ``interfaces.Directory``.
+
+        Raises UserMoved where the entry is not where it was.
+        """
+        found = await self._entry(user.dn, sorted(names))
+        return {
+            name: [value.decode("utf-8", "surrogateescape") for value in found[name]]
+            for name in names
+            if found.get(name)
+        }
+
+    async def _entry(self, dn: str, attributes: Sequence[str]) -> Attributes:
+        reply = await self._read(dn, attributes)
+        if reply.code == NO_SUCH_OBJECT or (reply.code == SUCCESS and not reply.entries):
+            raise UserMoved("directory", f"{self.name}: the user's entry has moved")
+        self._check(reply, dn)
+        return reply.entries[0][1]
+
+    async def groups_like(self, name: str) -> list[str]:
+        """Return a group's name, or its distinguished name, where the directory has it.
+
+        Else names that begin alike, for a hint. Raises BackendUnavailable without an answer.
+        """
+        if self.options.schema.groups == "none":
+            return []
+        if is_dn(name):
+            reply = await self._read(name, ["1.1"])
+            return [name] if reply.code == SUCCESS and reply.entries else []
+        base = self.options.group_base or self.options.base
+        for pattern in (escape_filter_chars(name), escape_filter_chars(name[:_ALIKE]) + "*"):
+            query = f"(&{_ARE_GROUPS}(cn={pattern}))"
+            reply = await self._on_servers(partial(_search_some_groups, base=base, query=query))
+            if reply.code != SIZE_LIMIT_EXCEEDED:
+                self._check(reply, base)
+            if reply.entries:
+                return [_group_name(dn, values) for dn, values in reply.entries]
+        return []
+
     async def _no_groups(self, _dn: str) -> dict[str, Group]:
         return {}
 
@@ -193,8 +248,7 @@ class LdapDirectory:
         return await self._groups_by(f"({self.options.group_member}:{_IN_CHAIN}:=", [dn])
 
     async def _groups_member_of(self, dn: str) -> dict[str, Group]:
-        reply = await self._read(dn, ["memberOf"])
-        values = reply.entries[0][1].get("memberof", ()) if reply.entries else ()
+        values = (await self._entry(dn, ["memberOf"])).get("memberof", ())
         names = [value.decode("utf-8", "replace") for value in values]
         if len(names) > MAX_GROUPS:
             raise self._too_many_groups()
@@ -324,6 +378,10 @@ _GROUPS = {
     "member-of": LdapDirectory._groups_member_of,  # noqa: SLF001
     "search": LdapDirectory._groups_by_search,  # noqa: SLF001
 }
+
+
+async def _search_some_groups(connection: LdapConnection, base: str, query: str) -> Reply:
+    return await connection.search(base, ldap.SCOPE_SUBTREE, query, ["cn"], _SOME_GROUPS)
 
 
 def _readable_name(values: Sequence[bytes], dn: str) -> str:

@@ -1,6 +1,6 @@
 """What the login asks of its backends; each method may raise BackendUnavailable."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import field
 from enum import Enum, auto
@@ -9,6 +9,7 @@ from typing import Protocol
 from radius_mfa.errors import BackendUnavailable
 from radius_mfa.policy.access import Enrolment
 from radius_mfa.policy.decision import Decision
+from radius_mfa.policy.groups import Group
 from radius_mfa.policy.requirement import Requirement
 from radius_mfa.policy.totp import Match
 from radius_mfa.values import value
@@ -240,4 +241,17 @@ class Directory(Protocol):
 
     async def verify(self, user: Identity, password: str, enrolment: Enrolment) -> PasswordVerdict:
         """Return whether *password* is the user's; an unknown user costs as much as a known one."""
+        ...
+
+    async def groups(self, user: Identity) -> Sequence[Group]:
+        """Return the groups that the directory knows of *user*, nested ones too."""
+        ...
+
+    async def attributes(
+        self, user: Identity, names: Collection[str]
+    ) -> Mapping[str, Sequence[str]]:
+        """Return the values of *names* (lower case) in the user's entry; what it lacks is left out.
+
+        Octets that are no UTF-8 are lone surrogates (PEP 383).
+        """
         ...

@@ -4,12 +4,14 @@ For tests only: state of one process is no protection. The tests hold ``MemoryAt
 scripts in Redis together, call by call.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from radius_mfa.errors import BackendUnavailable
 from radius_mfa.policy.access import Enrolment
 from radius_mfa.policy.decision import FACTOR_AT_FAULT, Accept, Decision, Reject, RejectReason
+from radius_mfa.policy.groups import Group
 from radius_mfa.policy.identity import canonical_user
 from radius_mfa.policy.lockout import (
     MAX_CONSECUTIVE_FAILURES,
@@ -202,12 +204,24 @@ class MemoryRecoveryCodes:
 
 
 class MemoryDirectory:
-    """Passwords in a dictionary; keeps who was asked about, for tests of the one bind."""
+    """Passwords in a dictionary; keeps who was asked about, for tests of the one bind.
 
-    def __init__(self, passwords: dict[str, str], realms: Collection[str] = ()) -> None:
+    *groups* and *attributes* are those that it knows of everybody; *looked_up* is what was asked.
+    """
+
+    def __init__(
+        self,
+        passwords: dict[str, str],
+        realms: Collection[str] = (),
+        groups: Sequence[Group] = (),
+        attributes: Mapping[str, Sequence[str]] = MappingProxyType({}),
+    ) -> None:
         self._passwords = passwords
         self._realms = realms
+        self._groups = groups
+        self._attributes = attributes
         self.asked: list[tuple[str, str]] = []
+        self.looked_up: list[str] = []
 
     async def identify(self, user_name: str) -> Identity:
         """Return the user by the one name."""
@@ -226,3 +240,17 @@ class MemoryDirectory:
             return PasswordVerdict.UNKNOWN_USER
         right = self._passwords[user.key] == password
         return PasswordVerdict.RIGHT if right else PasswordVerdict.WRONG
+
+    async def groups(self, user: Identity) -> Sequence[Group]:  # noqa: ARG002 - all are alike
+        """Return the groups of everybody."""
+        self.looked_up.append("groups")
+        return self._groups
+
+    async def attributes(
+        self,
+        user: Identity,  # noqa: ARG002 - all are alike
+        names: Collection[str],
+    ) -> Mapping[str, Sequence[str]]:
+        """Return what everybody has under *names*."""
+        self.looked_up += sorted(names)
+        return {name: self._attributes[name] for name in names if name in self._attributes}

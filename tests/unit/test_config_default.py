@@ -17,6 +17,7 @@ from radius_mfa.config import (
     ClientSettings,
     DirectorySettings,
     LdapDirectorySettings,
+    RuleSettings,
     Settings,
 )
 from radius_mfa.config_file import load
@@ -50,7 +51,9 @@ def test_uncommented_it_is_still_the_defaults(tmp_path: Path) -> None:
     )
     assert ldap == bare_ldap
     local = DirectorySettings(local=known.directory.local)
-    assert known.model_copy(update={"client": [], "directory": local}) == Settings()
+    [rule] = known.rule
+    assert rule.model_copy(update={"mfa": None}) == RuleSettings(name=rule.name)
+    assert known.model_copy(update={"client": [], "rule": [], "directory": local}) == Settings()
     [client] = known.client
     bare = ClientSettings(name=client.name, address=client.address, secret=client.secret)
     assert nas(client, known) == nas(bare, known)
@@ -60,7 +63,7 @@ def names(table: dict[str, Any], path: str = "") -> set[str]:
     found = set()
     for name, value in table.items():
         for inner in value if isinstance(value, list) else [value]:
-            if isinstance(inner, dict):
+            if isinstance(inner, dict) and inner:
                 found |= names(inner, f"{path}{name}.")
                 break
         else:

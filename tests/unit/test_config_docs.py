@@ -20,6 +20,7 @@ SECTIONS = {
     "": "At the top of the file",
     "client": "`[[client]]`: one for each gateway",
     "directory.ldap": "`[[directory.ldap]]`: one for each directory",
+    "rule": "`[[rule]]`: policy rules, in order",
 }
 
 
@@ -80,6 +81,8 @@ def _values(schema: dict[str, Any], one: dict[str, Any]) -> str:
         return ", ".join(f"`{json.dumps(value)}`" for value in one["enum"])
     if "anyOf" in one:
         return " or ".join(_values(schema, form) for form in one["anyOf"])
+    if one["type"] == "object":
+        return "table of texts" if one["additionalProperties"] == {"type": "string"} else "table"
     if one["type"] == "array":
         items = _values(schema, one["items"])
         return "list of texts" if items == "text" else f"list of {items}"

@@ -13,6 +13,8 @@ COUNTED_AGAINST = {
     RejectReason.ACCOUNT_EXPIRED: None,
     RejectReason.ACCOUNT_LOCKED: None,
     RejectReason.AMBIGUOUS_USER: None,
+    RejectReason.ATTRIBUTE_MISSING: None,  # both factors were right, in this and the next
+    RejectReason.ATTRIBUTES_TOO_LONG: None,
     RejectReason.BACKEND_UNAVAILABLE: None,  # rule 9: not a failure of the user
     RejectReason.CODE_PREDATES_REDIS: None,  # rule 10: nor this
     RejectReason.CODE_REPLAYED: CODE,
@@ -27,6 +29,7 @@ COUNTED_AGAINST = {
     RejectReason.NO_PASSWORD: None,
     RejectReason.PASSWORD_EXPIRED: None,
     RejectReason.PASSWORD_MUST_CHANGE: None,
+    RejectReason.REFUSED_BY_RULE: None,  # whatever was typed
     RejectReason.UNDECODABLE_PASSWORD: PASSWORD,
     RejectReason.UNKNOWN_USER: None,
     RejectReason.UNSUPPORTED_METHOD: None,

@@ -101,7 +101,7 @@ def test_what_is_not_known_yet_rules_nothing_out() -> None:
     assert possible(rules, replace(early, groups=frozenset())) == [lost, rest]
     assert possible(rules, replace(early, method="totp")) == [staff, rest]
     assert possible(rules, replace(FACTS, method="recovery_code")) == [lost]
-    assert [rule.decides_early for rule in rules] == [True, True, False, False]
+    assert [rule.decides_early for rule in rules] == [True, False, False, False]
 
 
 def test_the_mode_is_that_of_the_first_rule_that_does_not_wait_for_the_method() -> None:
