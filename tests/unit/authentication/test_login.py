@@ -13,6 +13,7 @@ from radius_mfa.policy.credentials import CodePosition, SplitPolicy
 from radius_mfa.policy.decision import Accept, Factor, Reject, RejectReason
 from radius_mfa.policy.lockout import UNTIL_UNLOCKED, LockoutPolicy
 from radius_mfa.policy.requirement import NOTHING_REQUIRED, Requirement
+from radius_mfa.policy.rules import ClientPolicy
 from radius_mfa.policy.totp import Device, Window
 from radius_mfa.stores.interfaces import Identity, Loaded, PasswordVerdict, Settled
 from radius_mfa.stores.memory import (
@@ -51,6 +52,7 @@ class World:
     window: Window = Window()
     requirement: Requirement = NOTHING_REQUIRED
     codes: tuple[str, ...] = ()
+    policies: dict[str, ClientPolicy] = field(default_factory=dict)
     packets: int = 0
     outcomes: list[Outcome] = field(default_factory=list)
 
@@ -84,6 +86,7 @@ class World:
             digest_key=b"k" * 32,
             window=self.window,
             counted_factors=self.counted,
+            policies=self.policies,
         )
         outcome = await login.decide(Attempt(user_name=user, typed=octets, **more), now, self.trace)
         self.outcomes.append(outcome)
