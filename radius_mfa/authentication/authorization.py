@@ -2,7 +2,7 @@
 
 Asks a directory for groups and attributes, each once, and only where a rule or the client needs
 them: before what was typed is looked at where a mode or a refusal hangs on them, else after the
-password proved right (ADR 14). A directory that does not answer is no reply, never no rule.
+password proved right (ADR 15). A directory that does not answer is no reply, never no rule.
 """
 
 from collections.abc import Sequence

@@ -171,7 +171,9 @@ class _Explained:
         for attribute, texts in [*reply.items(), *([(name, [value])] if name else [])]:
             hidden = bool(secret_attributes([attribute]))
             for one in _values(texts, case.person):
-                yield {"attribute": attribute, "value": MASK if hidden else one}
+                octets = one.encode("utf-8", "surrogateescape")
+                shown = octets.decode("utf-8", "backslashreplace")
+                yield {"attribute": attribute, "value": MASK if hidden else shown}
 
 
 def _values(texts: Sequence[str], person: Person) -> Iterator[str]:
@@ -196,7 +198,9 @@ _WORDS: Mapping[str, Any] = {
         f"the user is of {facts.directory or 'no directory'}, not of {_of(rule, 'directory')}"
     ),
     "station": lambda rule, facts: (
-        f"{facts.station or 'no Calling-Station-Id'} is not in {_of(rule, 'station')}"
+        f"{facts.station} is not in {_of(rule, 'station')}"
+        if facts.station
+        else "no Calling-Station-Id is sent"
     ),
     "time": lambda rule, facts: f"{facts.moment:%a %H:%M} is not in {_of(rule, 'time')}",
     "group": lambda rule, _: f"the user is not in {_of(rule, 'group')}",

@@ -59,7 +59,7 @@ _ARE_GROUPS = "(|{})".format(
         )
     )
 )
-_ALIKE, _SOME_GROUPS = 3, 50  # how many letters names share that are alike, and how many are read
+_ALIKE, _SOME_GROUPS = (3, 1), 50  # letters that names alike may share; how many are read
 
 _IN_CHAIN = "1.2.840.113556.1.4.1941"  # LDAP_MATCHING_RULE_IN_CHAIN (MS-ADTS 3.1.1.3.4.4.3)
 
@@ -232,7 +232,8 @@ class LdapDirectory:
             reply = await self._read(name, ["1.1"])
             return [name] if reply.code == SUCCESS and reply.entries else []
         base = self.options.group_base or self.options.base
-        for pattern in (escape_filter_chars(name), escape_filter_chars(name[:_ALIKE]) + "*"):
+        alike = [escape_filter_chars(name[:letters]) + "*" for letters in _ALIKE]
+        for pattern in (escape_filter_chars(name), *alike):
             query = f"(&{_ARE_GROUPS}(cn={pattern}))"
             reply = await self._on_servers(partial(_search_some_groups, base=base, query=query))
             if reply.code != SIZE_LIMIT_EXCEEDED:

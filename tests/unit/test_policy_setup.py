@@ -188,8 +188,8 @@ def test_a_rule_lets_no_wide_network_in_with_the_password_alone(tmp_path: Path) 
     off = f'{RULE}mfa = "off"\n'
     assert faults(wide + off, tmp_path) == [
         (
-            '7 rule[1].mfa: "off" would reach client all, all of 10.0.0.0/8 (name other clients; or, '
-            "if that is right: accept_risk = true for all)"
+            '7 rule[1].mfa: "off" would reach client all, all of 10.0.0.0/8 '
+            "(name other clients; or, if that is right: accept_risk = true for all)"
         )
     ]
     for fine in (wide + "accept_risk = true\n" + off, wide + off + 'client = "asa-hq"\n'):
