@@ -1,6 +1,8 @@
 """Argon2id in threads: its cost, its bounds, and a loop that goes on."""
 
 import asyncio
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -184,3 +186,32 @@ async def test_the_loop_goes_on_while_a_password_is_hashed() -> None:
     took = time.perf_counter() - began
     hashing.close()
     assert beats > 10, f"{beats} beats in {took:.3f} s"
+
+
+HASH_IN_THREADS = """
+import asyncio, re, sys
+from pathlib import Path
+from radius_mfa.server import memory
+from radius_mfa.stores.hashing import Hashing
+
+def resident_kib():
+    return int(re.search(r"VmRSS:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
+
+async def main():
+    hashing = Hashing(threads=2)
+    before = resident_kib()
+    await asyncio.gather(*(hashing.hashed(f"password {number}") for number in range(8)))
+    print(resident_kib() - before)
+    hashing.close()
+
+memory.use_one_arena()
+asyncio.run(main())
+"""
+
+
+def test_what_hashes_took_is_given_back() -> None:
+    """A hash takes 19 MiB; two threads with a heap each would keep 38."""
+    done = subprocess.run(
+        [sys.executable, "-c", HASH_IN_THREADS], capture_output=True, text=True, check=True
+    )
+    assert int(done.stdout) < 8 * 1024
