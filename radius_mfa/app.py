@@ -42,6 +42,7 @@ from radius_mfa.server.udp import UdpListener
 from radius_mfa.stores import installation, keyring, keys, schema
 from radius_mfa.stores.attempts import RedisAttempts
 from radius_mfa.stores.bulk import Bulk
+from radius_mfa.stores.clients_seen import ClientsSeen, ClientTraffic, TrafficWriter
 from radius_mfa.stores.directories import Directories
 from radius_mfa.stores.directory_local import LocalDirectory
 from radius_mfa.stores.embedded_redis import EmbeddedRedis, FolderInUseError
@@ -91,6 +92,7 @@ class Stores:
     service: EnrolmentService
     events: EventStream
     history: LoginHistory
+    clients_seen: ClientsSeen
 
 
 @asynccontextmanager
@@ -168,6 +170,7 @@ async def open_stores(settings: Settings, *, private_redis: bool = False) -> Asy
             EnrolmentService(enrolments, attempts),
             EventStream(scripts, settings.redis.key_prefix),
             LoginHistory(database),
+            ClientsSeen(database),
         )
 
 
@@ -306,6 +309,7 @@ class Server:
         )
         self._watch_directories()
         stores.directory.hashing.observe = self.metrics.hashing_seconds.observe
+        self._traffic_writer = TrafficWriter(ClientTraffic(), stores.clients_seen)
         radius = settings.radius
         self.handler = Handler(
             nas_table(settings),
@@ -318,6 +322,7 @@ class Server:
             ),
             duplicates=DuplicateCache(radius.reply_cache_seconds),
             metrics=self.metrics,
+            traffic=self._traffic_writer.traffic,
             backends_up=lambda: self._redis_outage.over,
         )
         self.listeners: list[UdpListener] = []
@@ -349,6 +354,7 @@ class Server:
                 tasks.spawn(keep_doing(self._publisher.step, "events")),
                 tasks.spawn(keep_doing(self._history_writer.step, "history")),
                 tasks.spawn(self._look_at_groups()),
+                tasks.spawn(keep_doing(self._traffic_writer.step, "clients seen")),
             ]
             try:
                 for listener in self.listeners:
@@ -360,6 +366,8 @@ class Server:
                     listener.stop()
                 await tasks.stop(*watches)
                 await self._drained()
+                with contextlib.suppress(BackendUnavailable):
+                    await self._traffic_writer.step()
                 with contextlib.suppress(BackendUnavailable):
                     await self._publisher.step()
                     await self._stores.nodes.withdraw(self._node_id)

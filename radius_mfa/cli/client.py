@@ -2,6 +2,8 @@
 
 import secrets
 import string
+from dataclasses import asdict
+from datetime import datetime
 from time import time
 from typing import Annotated, Any
 
@@ -21,6 +23,7 @@ from radius_mfa.cli.common import (
     print_json,
     print_table,
     settings,
+    shown,
     with_stores,
 )
 from radius_mfa.cli.exchange import client_named
@@ -28,7 +31,9 @@ from radius_mfa.config import ClientSettings, Settings, without_full_prefix
 from radius_mfa.policy.access import Enrolment, Mode, Need, needed
 from radius_mfa.policy.decision import RejectReason
 from radius_mfa.policy.totp import Device
+from radius_mfa.stores.clients_seen import ClientSeen, may_be_required
 from radius_mfa.stores.enrolments import UserOnRecord
+from radius_mfa.stores.records import utc_now
 
 app = typer.Typer(help="Clients: the VPN gateways that may ask.", no_args_is_help=True)
 
@@ -86,6 +91,61 @@ def list_clients(ctx: typer.Context, as_json: JsonOption = False) -> None:
     ]
     columns = ("CLIENT", "ADDRESS", "MESSAGE-AUTHENTICATOR", "MFA", "CODE AT")
     print_table(columns, rows, "No clients yet: radius-mfa client add NAME ADDRESS")
+
+
+@app.command()
+def seen(ctx: typer.Context, as_json: JsonOption = False) -> None:
+    """Show what each client was seen to send, and where Message-Authenticator can be required."""
+    in_force = settings(ctx)
+    found = with_stores(ctx, lambda stores: stores.clients_seen.all())
+    now = utc_now()
+    of = {one.name: [seen for seen in found if seen.client == one.name] for one in in_force.client}
+    advice = {name: _advice(name, of_client, in_force, now) for name, of_client in of.items()}
+    if as_json:
+        known = [one for of_client in of.values() for one in of_client]
+        print_json({"seen": [asdict(one) for one in known], "advice": advice})
+        return
+    rows = [row for name, of_client in of.items() for row in _seen_rows(name, of_client, now)]
+    columns = (
+        *("CLIENT", "NAS-IDENTIFIER", "REQUESTS", "MESSAGE-AUTHENTICATOR", "PROXY-STATE"),
+        *("RESENT", "METHODS", "FIRST SEEN", "LAST SEEN"),
+    )
+    print_table(columns, rows, "No clients yet: radius-mfa client add NAME ADDRESS")
+    for line in filter(None, advice.values()):
+        output.print(f"\n{line}")
+
+
+def _seen_rows(name: str, seen: list[ClientSeen], now: datetime) -> list[tuple[Any, ...]]:
+    if not seen:
+        return [(name, *[None] * 7, "never")]
+    return [
+        (
+            *(name, one.nas_identifier, one.requests, _signs(one, now)),
+            *(_share(one.proxied, one.requests), one.resent, ", ".join(one.methods)),
+            *(one.first_seen, one.last_seen),
+        )
+        for one in seen
+    ]
+
+
+def _signs(seen: ClientSeen, now: datetime) -> str:
+    if seen.last_unsigned is not None and seen.signs_always(now):
+        return f"always since {shown(seen.last_unsigned)}"
+    return _share(seen.signed, seen.requests)
+
+
+def _share(some: int, every: int) -> str:
+    return "never" if not some else "always" if some == every else f"{some} of {every}"
+
+
+def _advice(name: str, seen: list[ClientSeen], in_force: Settings, now: datetime) -> str:
+    client = client_named(name, in_force)
+    if nas(client, in_force).require_message_authenticator or not may_be_required(seen, now):
+        return ""
+    return (
+        f"{name} sends Message-Authenticator always: set require_message_authenticator = true in "
+        "its [[client]], and nobody can forge its requests any more."
+    )
 
 
 @app.command()

@@ -55,9 +55,14 @@ def access_request(packet: Packet, nas: Nas) -> AccessRequest:
         else revealed_password(hidden, packet.authenticator, nas.shared_secret),
         method=method(packet),
         calling_station_id=_legible(packet.first(Attribute.CALLING_STATION_ID)),
-        nas_identifier=_legible(packet.first(Attribute.NAS_IDENTIFIER)),
+        nas_identifier=nas_identifier(packet),
         acct_session_id=packet.first(Attribute.ACCT_SESSION_ID),
     )
+
+
+def nas_identifier(packet: Packet) -> str:
+    """Return what the NAS calls itself, empty where it does not say."""
+    return _legible(packet.first(Attribute.NAS_IDENTIFIER))
 
 
 def revealed_password(hidden: bytes, authenticator: bytes, shared_secret: bytes) -> bytes | None:

@@ -21,7 +21,12 @@ from radius_mfa.errors import (
 )
 from radius_mfa.policy.decision import Reject, RejectReason
 from radius_mfa.protocol import message_authenticator, wire
-from radius_mfa.protocol.access_request import AccessRequest, access_request
+from radius_mfa.protocol.access_request import (
+    AccessRequest,
+    access_request,
+    method,
+    nas_identifier,
+)
 from radius_mfa.protocol.duplicates import DuplicateCache, Entry, Source
 from radius_mfa.protocol.nas import Nas, NasTable
 from radius_mfa.protocol.reply import decision_reply, signed_reply
@@ -29,6 +34,7 @@ from radius_mfa.protocol.wire import Code, Packet
 from radius_mfa.server.line_quota import LineQuota
 from radius_mfa.server.login_log import LoginRecord
 from radius_mfa.server.metrics import Metrics
+from radius_mfa.stores.clients_seen import ClientTraffic
 from radius_mfa.tasks import Deadline
 
 log = structlog.get_logger()
@@ -71,6 +77,7 @@ class Handler:
         policy: AnswerPolicy = AnswerPolicy(),
         duplicates: DuplicateCache | None = None,
         metrics: Metrics | None = None,
+        traffic: ClientTraffic | None = None,
         backends_up: Callable[[], bool] = lambda: True,
     ) -> None:
         self._nas_table = nas_table
@@ -78,6 +85,7 @@ class Handler:
         self._policy = policy
         self._duplicates = DuplicateCache() if duplicates is None else duplicates
         self._metrics = Metrics() if metrics is None else metrics
+        self._traffic = ClientTraffic() if traffic is None else traffic
         self._backends_up = backends_up
         self._deadline = Deadline(policy.login_deadline_seconds)
         self._unanswered_lines = LineQuota(MAX_UNANSWERED_LINES)
@@ -105,6 +113,7 @@ class Handler:
         entry = self._duplicates.begin(source, packet.authenticator, arrived)
         if entry.reply is not None:
             self._metrics.duplicates.labels(nas.name).inc()
+            self._traffic.of(nas.name, nas_identifier(packet), method(packet)).resent += 1
             log.info("reply.resent", nas=nas.name, source=peer[0], duplicates=entry.duplicates)
             return entry.reply
         try:
@@ -137,6 +146,10 @@ class Handler:
         arrived: float,
     ) -> bytes | None:
         request = access_request(packet, nas)
+        traffic = self._traffic.of(nas.name, request.nas_identifier, request.method)
+        traffic.requests += 1
+        traffic.signed += wire.Attribute.MESSAGE_AUTHENTICATOR in packet.firsts
+        traffic.proxied += wire.Attribute.PROXY_STATE in packet.firsts
         record = LoginRecord(self._log, nas, request, source, arrived)
         outcome = await self._outcome(packet, nas, request, record, now)
         if outcome is None:
@@ -148,6 +161,9 @@ class Handler:
         if isinstance(decision, Reject):
             await self._reject_delay(arrived)
         may_be_sent = self._duplicates.finish(source, entry, reply, time.monotonic())
+        if entry.duplicates:
+            traffic = self._traffic.of(nas.name, request.nas_identifier, request.method)
+            traffic.resent += entry.duplicates
         record.answered(outcome, entry.duplicates, superseded=not may_be_sent)
         self._metrics.count_login(nas.name, decision)
         return reply if may_be_sent else None

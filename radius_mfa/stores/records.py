@@ -217,6 +217,23 @@ class LastLoginRecord(Record):
     method: Mapped[str] = mapped_column(String(32))
 
 
+class ClientSeenRecord(Record):
+    """What a client's NAS was seen to send, by method; see ``stores/clients_seen.py``."""
+
+    __tablename__ = "client_seen"
+
+    client: Mapped[str] = mapped_column(String(63), primary_key=True)
+    nas_identifier: Mapped[str] = mapped_column(String(NAME_CHARACTERS), primary_key=True)
+    method: Mapped[str] = mapped_column(String(16), primary_key=True)
+    first_seen: Mapped[datetime] = mapped_column(UtcDateTime)
+    last_seen: Mapped[datetime] = mapped_column(UtcDateTime)
+    last_unsigned: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    requests: Mapped[int] = mapped_column(BigInteger)
+    signed: Mapped[int] = mapped_column(BigInteger)
+    proxied: Mapped[int] = mapped_column(BigInteger)
+    resent: Mapped[int] = mapped_column(BigInteger)
+
+
 class Fact(Record):
     """A fact about the installation: whether Redis was ever filled, which keys there are."""
 

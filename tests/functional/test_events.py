@@ -3,16 +3,25 @@
 import json
 import os
 import re
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support import totp
-from tests.support.radius import ACCESS_ACCEPT, ACCESS_REJECT, CALLING_STATION_ID, Nas
+from tests.support.radius import (
+    ACCESS_ACCEPT,
+    ACCESS_REJECT,
+    CALLING_STATION_ID,
+    NAS_IDENTIFIER,
+    PROXY_STATE,
+    Nas,
+)
 from tests.support.server import PASSWORD, SECRET, RunningServer, Site, eventually
 
 pytestmark = pytest.mark.xdist_group("events")
@@ -45,27 +54,28 @@ def tailed(server: RunningServer, *words: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in done.out.splitlines()]
 
 
-def published(server: RunningServer, user: str, count: int = 1) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
+def published(server: RunningServer, user: str, count: int = 1) -> None:
+    """Wait until *count* events of *user* are in the stream."""
 
-    def enough() -> bool:
-        found[:] = tailed(server, "--user", user)
-        return len(found) >= count
+    def there() -> bool:
+        with server.site.redis as redis:
+            entries = redis.xrange("radius-mfa:{events}:stream")
+        found = [json.loads(fields[b"event"]) for _, fields in entries]
+        names = [event.get("canonical_user") for event in found]
+        return names.count(user) >= count
 
-    eventually(enough, "the events")
-    return found
+    eventually(there, "the events")
 
 
-def explained(server: RunningServer, user: str, word: str) -> str:
-    """Return what ``explain`` says of *user*, as soon as *word* is in it."""
-    said: list[str] = []
+def recorded(server: RunningServer, user: str, count: int = 1) -> None:
+    """Wait until *count* logins of *user* are in the history."""
 
-    def word_said() -> bool:
-        said[:] = [server.site.cli("explain", user).out]
-        return word in said[0]
+    def there() -> bool:
+        with closing(sqlite3.connect(server.site.data / "radius-mfa.db")) as database:
+            query = "SELECT count(*) FROM login_event WHERE user = ?"
+            return bool(database.execute(query, [user]).fetchone()[0] >= count)
 
-    eventually(word_said, word)
-    return said[0]
+    eventually(there, "the history")
 
 
 def test_tail_follows_a_login_within_a_second(
@@ -93,7 +103,8 @@ def test_an_event_is_the_line_of_the_log_word_for_word(
     station = [(CALLING_STATION_ID, b"198.51.100.7\x1b[2J")]
     assert nas.login(user, PASSWORD + totp.wrong_code(), station).code == ACCESS_REJECT
     assert nas.login(user, PASSWORD + totp.code(), station).code == ACCESS_ACCEPT
-    found = published(server, user, 2)
+    published(server, user, 2)
+    found = tailed(server, "--user", user)
     assert [event.pop("node") for event in found] == [os.uname().nodename] * 2
     assert found == server.lines(canonical_user=user)
     assert [event["event"] for event in found] == ["login.rejected", "login.accepted"]
@@ -119,9 +130,10 @@ def test_a_packet_with_the_wrong_secret_is_an_event_too(server: RunningServer) -
     """Who sets up a gateway and follows the events sees why it gets no reply."""
     with server.nas(secret=SECRET + "x") as stranger:
         stranger.send(stranger.access_request("alice", "x"))
-        [event, *_] = eventually(
-            lambda: tailed(server, "--reason", "bad_message_authenticator"), "the discard"
-        )
+        server.line("packet.discarded", reason="bad_message_authenticator")
+    [event, *_] = eventually(
+        lambda: tailed(server, "--reason", "bad_message_authenticator"), "the discard"
+    )
     assert event["event"] == "packet.discarded"
 
 
@@ -135,7 +147,7 @@ def test_events_hold_no_secret_of_the_logins_they_tell_of(
     published(server, user, 3)
     with server.site.redis as redis:
         stored = repr(redis.xrange("radius-mfa:{events}:stream"))
-    explained(server, user, "code_replayed")
+    recorded(server, user, 3)
     files = [path.read_bytes() for path in server.site.data.glob("radius-mfa.db*")]
     for kept in (stored.encode(), b"".join(files)):
         assert user.encode() in kept
@@ -149,7 +161,8 @@ def test_explain_says_in_plain_words_why_and_what_to_do(
     station = [(CALLING_STATION_ID, b"198.51.100.7")]
     nas.login(user, PASSWORD + totp.code(offset=-6), station)
     nas.login(user.upper(), "wrong" + totp.code(), station)
-    said = explained(server, user, "wrong_password")
+    recorded(server, user, 2)
+    said = server.site.cli("explain", user).out
     head, code, password = re.split(r"\n(?:wrong_code|wrong_password) \(1 of 2\)\n", said)
     assert head.startswith(f"{user}: 2 logins")
     assert head.count("198.51.100.7") == 2
@@ -184,4 +197,39 @@ def test_what_stopped_servers_had_to_tell_is_in_the_history(site: Site) -> None:
         second.kill()
     third = site.start()
     for user in ("alice", "bob"):
-        assert "accepted" in explained(third, user, user)
+        recorded(third, user)
+
+
+def test_client_seen_shows_what_gateways_send_and_what_may_be_required(site: Site) -> None:
+    site.clients = [
+        {"name": "strict", "address": "127.0.0.1"},
+        {"name": "lax", "address": "127.0.0.2", "require_message_authenticator": False},
+        {"name": "signing", "address": "127.0.0.3", "require_message_authenticator": False},
+        {"name": "silent", "address": "192.0.2.1"},
+    ]
+    site.write_config()
+    server = site.start()
+    with server.nas() as strict, server.nas("127.0.0.2") as lax, server.nas("127.0.0.3") as signing:
+        strict.login("alice", "x", [(NAS_IDENTIFIER, b"hq")])
+        strict.send(strict.access_request("alice", "x", message_authenticator="none"))
+        repeated = lax.access_request("alice", "x", [(PROXY_STATE, b"p")], identifier=9)
+        lax.ask(repeated)
+        lax.ask(repeated)
+        lax.ask(lax.access_request("alice", "x", message_authenticator="none"))
+        for _ in range(10):
+            signing.login("alice", "x")
+    server.stop()
+    told = site.cli("client", "seen", "--json").json()
+    seen = {one["client"]: one for one in told["seen"]}
+    numbers = {
+        name: [seen[name][field] for field in ("requests", "signed", "proxied", "resent")]
+        for name in seen
+    }
+    assert numbers == {"strict": [1, 1, 0, 0], "lax": [2, 1, 1, 1], "signing": [10, 10, 0, 0]}
+    assert seen["strict"]["nas_identifier"] == "hq"
+    assert seen["lax"]["methods"] == ["pap"]
+    assert [name for name, line in told["advice"].items() if line] == ["signing"]
+    shown = site.cli("client", "seen").out
+    assert re.search(r"^lax .* 1 of 2 +1 of 2 +1 +pap ", shown, re.MULTILINE)
+    assert re.search(r"^silent .* never$", shown, re.MULTILINE)
+    assert "set require_message_authenticator = true" in shown

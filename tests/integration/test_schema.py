@@ -24,6 +24,7 @@ from tests.integration.conftest import Statements, Told, everything, opened
 TABLES = {
     "alembic_version",
     "audit",
+    "client_seen",
     "device",
     "fact",
     "last_login",
