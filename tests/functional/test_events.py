@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.functional.test_cli import Command, in_process
 from tests.support import totp
 from tests.support.radius import (
     ACCESS_ACCEPT,
@@ -47,9 +48,17 @@ def user(server: RunningServer) -> str:
     return server.site.fresh_user()
 
 
-def tailed(server: RunningServer, *words: str) -> list[dict[str, Any]]:
+@pytest.fixture
+def command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], server: RunningServer
+) -> Iterator[Command]:
+    with in_process(monkeypatch, capsys, server.site.config) as call:
+        yield call
+
+
+def tailed(command: Command, *words: str) -> list[dict[str, Any]]:
     """Return the events that ``tail`` shows."""
-    done = server.site.cli("tail", "--json", *words)
+    done = command("tail", "--json", *words)
     assert done.exit_code == 0, done.err
     return [json.loads(line) for line in done.out.splitlines()]
 
@@ -98,41 +107,43 @@ def test_tail_follows_a_login_within_a_second(
 
 
 def test_an_event_is_the_line_of_the_log_word_for_word(
-    server: RunningServer, nas: Nas, user: str
+    server: RunningServer, command: Command, nas: Nas, user: str
 ) -> None:
     station = [(CALLING_STATION_ID, b"198.51.100.7\x1b[2J")]
     assert nas.login(user, PASSWORD + totp.wrong_code(), station).code == ACCESS_REJECT
     assert nas.login(user, PASSWORD + totp.code(), station).code == ACCESS_ACCEPT
     published(server, user, 2)
-    found = tailed(server, "--user", user)
+    found = tailed(command, "--user", user)
     assert [event.pop("node") for event in found] == [os.uname().nodename] * 2
     assert found == server.lines(canonical_user=user)
     assert [event["event"] for event in found] == ["login.rejected", "login.accepted"]
 
 
 def test_tail_shows_what_fits_its_filters_in_the_form_of_the_log(
-    server: RunningServer, nas: Nas, user: str
+    server: RunningServer, command: Command, nas: Nas, user: str
 ) -> None:
     nas.login(user, PASSWORD + totp.wrong_code())
     nas.login(user, PASSWORD + totp.code())
     published(server, user, 2)
     wanted = ("--user", user.upper(), "--reason", "wrong_code", "--result", "rejected")
-    shown = server.site.cli("tail", *wanted, "--client", "nas").out
+    shown = command("tail", *wanted, "--client", "nas").out
     [line] = shown.splitlines()
     assert "login.rejected" in line
     assert f"canonical_user={user}" in line
     assert "reason=wrong_code" in line
-    assert tailed(server, "--user", user, "--client", "other") == []
-    assert len(tailed(server, "--user", user, "-n", "1")) == 1
+    assert tailed(command, "--user", user, "--client", "other") == []
+    assert len(tailed(command, "--user", user, "-n", "1")) == 1
 
 
-def test_a_packet_with_the_wrong_secret_is_an_event_too(server: RunningServer) -> None:
+def test_a_packet_with_the_wrong_secret_is_an_event_too(
+    server: RunningServer, command: Command
+) -> None:
     """Who sets up a gateway and follows the events sees why it gets no reply."""
     with server.nas(secret=SECRET + "x") as stranger:
         stranger.send(stranger.access_request("alice", "x"))
         server.line("packet.discarded", reason="bad_message_authenticator")
     [event, *_] = eventually(
-        lambda: tailed(server, "--reason", "bad_message_authenticator"), "the discard"
+        lambda: tailed(command, "--reason", "bad_message_authenticator"), "the discard"
     )
     assert event["event"] == "packet.discarded"
 
@@ -156,31 +167,31 @@ def test_events_hold_no_secret_of_the_logins_they_tell_of(
 
 
 def test_explain_says_in_plain_words_why_and_what_to_do(
-    server: RunningServer, nas: Nas, user: str
+    server: RunningServer, command: Command, nas: Nas, user: str
 ) -> None:
     station = [(CALLING_STATION_ID, b"198.51.100.7")]
     nas.login(user, PASSWORD + totp.code(offset=-6), station)
     nas.login(user.upper(), "wrong" + totp.code(), station)
     recorded(server, user, 2)
-    said = server.site.cli("explain", user).out
+    said = command("explain", user).out
     head, code, password = re.split(r"\n(?:wrong_code|wrong_password) \(1 of 2\)\n", said)
     assert head.startswith(f"{user}: 2 logins")
     assert head.count("198.51.100.7") == 2
     assert re.search(r"the phone's clock seems about \d+ s slow", head)
     assert "switch automatic time on in the phone" in code
     assert f"user passwd {user}" in " ".join(password.split())
-    [first, last] = server.site.cli("explain", user, "--json").json()
+    [first, last] = command("explain", user, "--json").json()
     assert (first["reason"], last["typed"]) == ("wrong_code", user.upper())
-    by_login = server.site.cli("explain", "--login", first["request_id"], "--json").json()
+    by_login = command("explain", "--login", first["request_id"], "--json").json()
     assert by_login == [first]
 
 
-def test_explain_of_nobody_says_where_to_look(server: RunningServer) -> None:
-    done = server.site.cli("explain", "stranger")
+def test_explain_of_nobody_says_where_to_look(command: Command) -> None:
+    done = command("explain", "stranger")
     assert done.exit_code == 1
     assert "there is nothing of stranger in the history" in done.err
     assert "--result discarded" in done.err
-    assert server.site.cli("explain").exit_code == 1
+    assert command("explain").exit_code == 1
 
 
 def test_what_stopped_servers_had_to_tell_is_in_the_history(site: Site) -> None:
@@ -200,7 +211,9 @@ def test_what_stopped_servers_had_to_tell_is_in_the_history(site: Site) -> None:
         recorded(third, user)
 
 
-def test_client_seen_shows_what_gateways_send_and_what_may_be_required(site: Site) -> None:
+def test_client_seen_shows_what_gateways_send_and_what_may_be_required(
+    site: Site, command: Command
+) -> None:
     site.clients = [
         {"name": "strict", "address": "127.0.0.1"},
         {"name": "lax", "address": "127.0.0.2", "require_message_authenticator": False},
@@ -219,7 +232,7 @@ def test_client_seen_shows_what_gateways_send_and_what_may_be_required(site: Sit
         for _ in range(10):
             signing.login("alice", "x")
     server.stop()
-    told = site.cli("client", "seen", "--json").json()
+    told = command("client", "seen", "--json", config=site.config).json()
     seen = {one["client"]: one for one in told["seen"]}
     numbers = {
         name: [seen[name][field] for field in ("requests", "signed", "proxied", "resent")]
@@ -229,7 +242,7 @@ def test_client_seen_shows_what_gateways_send_and_what_may_be_required(site: Sit
     assert seen["strict"]["nas_identifier"] == "hq"
     assert seen["lax"]["methods"] == ["pap"]
     assert [name for name, line in told["advice"].items() if line] == ["signing"]
-    shown = site.cli("client", "seen").out
+    shown = command("client", "seen", config=site.config).out
     assert re.search(r"^lax .* 1 of 2 +1 of 2 +1 +pap ", shown, re.MULTILINE)
     assert re.search(r"^silent .* never$", shown, re.MULTILINE)
     assert "set require_message_authenticator = true" in shown
