@@ -158,6 +158,7 @@ def _exported(user: BulkUser) -> ExportedUser:
         user.user_name,
         user.requirement or NOTHING_REQUIRED,
         user.groups or (),
+        user.mail,
     )
 
 
@@ -175,6 +176,7 @@ def _bulk_user(user: ExportedUser, name: str, now: float) -> BulkUser:
         user_name=user.user_name,
         requirement=user.requirement,
         groups=user.groups,
+        mail=user.mail,
     )
 
 

@@ -35,6 +35,7 @@ from radius_mfa.cli.common import (
 from radius_mfa.errors import Refused
 from radius_mfa.policy.access import State, state
 from radius_mfa.policy.lockout import UNTIL_UNLOCKED
+from radius_mfa.policy.mail_address import InvalidMailAddressError, mail_address
 from radius_mfa.stores.attempts import Locks
 from radius_mfa.stores.enrolments import UserOnRecord
 from radius_mfa.stores.interfaces import Identity
@@ -89,13 +90,16 @@ def add(
         list[str] | None,
         typer.Option("--group", help="A group to put the user into; may be repeated."),
     ] = None,
+    mail: Annotated[
+        str | None, typer.Option("--mail", metavar="ADDRESS", help="Where mails to the user go.")
+    ] = None,
 ) -> None:
     """Add a user with a password in the local directory."""
-    name = canonical(ctx, user)
+    name, address = canonical(ctx, user), None if mail is None else _address(mail)
     if asks_on_terminal(password_file):
         with_stores(ctx, lambda stores: _refuse_known(stores, name))
     password = _new_password(password_file)
-    with_stores(ctx, lambda stores: stores.directory.add(name, password, groups or ()))
+    with_stores(ctx, lambda stores: stores.directory.add(name, password, groups or (), address))
     output.print(f"Added {name}. Next: radius-mfa device add {shlex.quote(name)}")
 
 
@@ -110,6 +114,25 @@ def passwd(
     password = _new_password(password_file)
     with_stores(ctx, lambda stores: stores.directory.set_password(name, password))
     output.print(f"The new password of {name} holds from now on.")
+
+
+@app.command("set")
+def set_user(
+    ctx: typer.Context,
+    user: UserArgument,
+    mail: Annotated[
+        str, typer.Option("--mail", metavar="ADDRESS", help='Where mails go; "" for nowhere.')
+    ],
+) -> None:
+    """Change the mail address of a user of the local directory."""
+    address = _address(mail) if mail else None
+
+    async def work(stores: Stores, found: Identity) -> str:
+        await stores.enrolments.set_mail(found.key, address)
+        return found.name
+
+    name = with_user(ctx, user, work)
+    output.print(f"Mails to {name} go to {address}." if address else f"{name} gets no mails.")
 
 
 @app.command("list")
@@ -183,6 +206,7 @@ def show(ctx: typer.Context, user: UserArgument, as_json: JsonOption = False) ->
         ("user", summary["name"]),
         ("directory", summary["directory"]),
         *([("key", summary["key"])] if summary["key"] != summary["name"] else []),
+        ("mail", summary["mail"]),
         ("state", _state_line(summary)),
         ("created", summary["created_at"]),
         ("password changed", summary["password_changed_at"]),
@@ -306,6 +330,13 @@ async def _refuse_known(stores: Stores, name: str) -> None:
         f"the user {name} exists already",
         f"to set a new password: radius-mfa user passwd {shlex.quote(name)}",
     )
+
+
+def _address(text: str) -> str:
+    try:
+        return mail_address(text)
+    except InvalidMailAddressError as error:
+        raise Refused(f"{text!r}: {error}", "correct the address") from None
 
 
 def _new_password(file: Path | None) -> str:

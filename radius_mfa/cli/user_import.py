@@ -78,6 +78,7 @@ def _bulk_user(row: UserRow) -> BulkUser:
         suspended=row.suspended,
         password_hash=row.password_hash,
         groups=row.groups,
+        mail=row.mail,
     )
 
 

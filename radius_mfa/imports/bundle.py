@@ -70,6 +70,7 @@ class ExportedUser:
     user_name: str | None = None
     requirement: Requirement = NOTHING_REQUIRED
     groups: tuple[str, ...] = ()
+    mail: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +205,7 @@ def _user_values(user: ExportedUser) -> dict[str, Any]:
         "user_name": user.user_name,
         "requirement": user.requirement,
         "groups": user.groups,
+        "mail": user.mail,
     }
 
 
@@ -220,6 +222,7 @@ def _user(values: Mapping[str, Any]) -> ExportedUser:
         values["user_name"],
         Requirement(**values["requirement"]),
         tuple(values.get("groups", ())),
+        values.get("mail"),
     )
 
 

@@ -31,6 +31,7 @@ class UserRow:
     password: str | None = field(default=None, repr=False)
     suspended: bool | None = None
     groups: tuple[str, ...] | None = None
+    mail: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

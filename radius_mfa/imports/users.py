@@ -8,6 +8,7 @@ from radius_mfa.imports import columns, text
 from radius_mfa.imports.rows import Fault, Parsed, UserRow, subject
 from radius_mfa.policy.groups import group_key, unfit_group
 from radius_mfa.policy.identity import InvalidUserNameError, canonical_user
+from radius_mfa.policy.mail_address import InvalidMailAddressError, mail_address
 from radius_mfa.policy.new_device import Finding
 
 COLUMNS = {
@@ -16,6 +17,7 @@ COLUMNS = {
     "password": ("password",),
     "suspended": ("suspended", "disabled", "locked"),
     "groups": ("groups", "group"),
+    "mail": ("mail", "e-mail", "email", "mail address", "email address"),
 }
 """What a column is called in messages, and the headings that mean it."""
 
@@ -97,6 +99,7 @@ def parse(octets: bytes, realms: Collection[str] = ()) -> Parsed[UserRow]:
                     row.get("password") or None,
                     _TRUTH.get(row.get("suspended", "").lower()),
                     _groups(row["groups"]) if "groups" in row else None,
+                    mail_address(row["mail"]) if row.get("mail") else None,
                 )
             )
     if not parsed.rows and not parsed.faults:
@@ -129,6 +132,10 @@ def _faults(row: dict[str, str], *, width: int, cells: int) -> Iterator[Finding]
         why = unfit_group(group)
         if why:
             yield why, "correct the group"
+    try:
+        mail_address(row.get("mail") or "nobody@example.com")
+    except InvalidMailAddressError as error:
+        yield str(error), "correct the address, or leave it out"
 
 
 def _groups(cell: str) -> tuple[str, ...]:

@@ -80,8 +80,8 @@ class BulkUser:
     """A user to put on record, or one on record; *name* is the key.
 
     *described* is False where the source knows the user's devices alone. A user of another
-    directory than the local one has a *directory*, and a *user_name* for people. *requirement* and
-    *groups* are None where the source knows nothing of them.
+    directory than the local one has a *directory*, and a *user_name* for people. *requirement*,
+    *groups* and *mail* are None where the source knows nothing of them.
     """
 
     name: str
@@ -97,6 +97,7 @@ class BulkUser:
     user_name: str | None = None
     requirement: Requirement | None = None
     groups: tuple[str, ...] | None = None
+    mail: str | None = None
 
     @property
     def called(self) -> str:
@@ -237,6 +238,7 @@ class Bulk:
                 user_name=user.user_name,
                 requirement=requirement_of(user),
                 groups=tuple(groups.get(user.name, ())),
+                mail=user.mail,
             )
             for user in await session.scalars(named)
             for one in [passwords.get(user.name)]
@@ -356,6 +358,7 @@ class Bulk:
                     "suspended_at": since,
                     "directory": user.directory,
                     "user_name": user.user_name,
+                    "mail": user.mail,
                     **requirement_values(user.requirement or NOTHING_REQUIRED),
                 }
             )
@@ -364,6 +367,8 @@ class Bulk:
             change: dict[str, Any] = {} if user.suspended is None else {"suspended_at": since}
             if user.user_name is not None:
                 change["user_name"] = user.user_name
+            if user.mail is not None:
+                change["mail"] = user.mail
             if user.requirement is not None:
                 change |= requirement_values(user.requirement)
             if change:

@@ -20,6 +20,7 @@ from ldap.filter import escape_filter_chars
 from radius_mfa.errors import BackendUnavailable
 from radius_mfa.policy.groups import Group
 from radius_mfa.policy.identity import InvalidUserNameError, canonical_user, realm_split
+from radius_mfa.policy.mail_address import InvalidMailAddressError, mail_address
 from radius_mfa.stores.interfaces import KEY_PREFIX, Identity, PasswordVerdict, UserMoved
 from radius_mfa.stores.ldap_answers import (
     NO_SUCH_OBJECT,
@@ -60,6 +61,9 @@ _ARE_GROUPS = "(|{})".format(
     )
 )
 _ALIKE, _SOME_GROUPS = (3, 1), 50  # letters that names alike may share; how many are read
+
+MAIL = "mail"
+"""The attribute that holds a user's mail address in every directory (RFC 4524 section 2.16)."""
 
 _IN_CHAIN = "1.2.840.113556.1.4.1941"  # LDAP_MATCHING_RULE_IN_CHAIN (MS-ADTS 3.1.1.3.4.4.3)
 
@@ -106,7 +110,7 @@ class LdapDirectory:
         ]
         schema = options.schema
         self._attributes = [
-            one for one in {schema.identifier, schema.name, *schema.state} if one != "dn"
+            one for one in {schema.identifier, schema.name, MAIL, *schema.state} if one != "dn"
         ]
 
     async def find(self, name: str) -> Identity | None:
@@ -163,6 +167,7 @@ class LdapDirectory:
             self.name,
             state,
             dn,
+            mail=_mail(attributes),
         )
 
     async def verify(self, user: Identity, password: str) -> PasswordVerdict:
@@ -393,6 +398,16 @@ def _readable_name(values: Sequence[bytes], dn: str) -> str:
         except (UnicodeDecodeError, InvalidUserNameError):
             continue
     return _first_value(dn)
+
+
+def _mail(attributes: Attributes) -> str:
+    """Return the first mail address of an entry that will do; nothing where none does."""
+    for value in attributes.get(MAIL, ()):
+        try:
+            return mail_address(value.decode())
+        except (UnicodeDecodeError, InvalidMailAddressError):
+            continue
+    return ""
 
 
 def _group_name(dn: str, attributes: Attributes) -> str:

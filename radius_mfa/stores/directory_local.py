@@ -76,9 +76,11 @@ class LocalDirectory:
                 await self._rehash(user, known, password)
         return PasswordVerdict.RIGHT
 
-    async def add(self, user: str, password: str, groups: Sequence[str] = ()) -> None:
+    async def add(
+        self, user: str, password: str, groups: Sequence[str] = (), mail: str | None = None
+    ) -> None:
         """Put a new user on record, in *groups*."""
-        await self._enrolments.add_user(user, await self.hashed(password), groups)
+        await self._enrolments.add_user(user, await self.hashed(password), groups, mail)
 
     async def hashed(self, password: str) -> str:
         """Return the hash of *password* as it is stored."""

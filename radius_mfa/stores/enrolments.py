@@ -83,6 +83,7 @@ class UserOnRecord:
     requirement: Requirement = NOTHING_REQUIRED
     recovery_codes: int = 0
     groups: tuple[str, ...] = ()
+    mail: str | None = None
 
     @property
     def confirmed(self) -> bool:
@@ -350,7 +351,11 @@ class EnrolmentStore:
             _apply(await session.get_one(MfaUser, user), change)
 
     async def add_user(
-        self, user: str, password_hash: str | None = None, groups: Sequence[str] = ()
+        self,
+        user: str,
+        password_hash: str | None = None,
+        groups: Sequence[str] = (),
+        mail: str | None = None,
     ) -> None:
         """Put *user* on record, with a password of the local directory where one is given."""
         fresh = _fit_groups(groups)
@@ -358,7 +363,8 @@ class EnrolmentStore:
         if password_hash is not None:
             password = LocalUser(name=user, password_hash=password_hash, password_changed_at=now)
         try:
-            await self._put_on_record(MfaUser(name=user, created_at=now), password, fresh)
+            record = MfaUser(name=user, created_at=now, mail=mail)
+            await self._put_on_record(record, password, fresh)
         except IntegrityError:
             raise Refused(
                 f"the user {user} exists already",
@@ -388,20 +394,50 @@ class EnrolmentStore:
         await self._invalidate_in_flight(act.subject)
 
     async def know(self, user: Identity) -> None:
-        """Put a user whom another directory has on record, under the name they have there now."""
+        """Put a user whom another directory has on record, as they are called there now."""
         async with self.database.session() as session:
             record = await session.get(MfaUser, user.key)
-            if record is not None and record.user_name == user.name:
-                return
         if record is not None:
-            async with self.change(user.key, "user.rename", to=user.name) as session:
-                (await session.get_one(MfaUser, user.key)).user_name = user.name
+            if record.user_name != user.name:
+                async with self.change(user.key, "user.rename", to=user.name) as session:
+                    (await session.get_one(MfaUser, user.key)).user_name = user.name
+            await self._note_mail(record, user.mail or None)
             return
         fresh = MfaUser(
-            name=user.key, directory=user.directory, user_name=user.name, created_at=utc_now()
+            name=user.key,
+            directory=user.directory,
+            user_name=user.name,
+            created_at=utc_now(),
+            mail=user.mail or None,
         )
         with suppress(IntegrityError):  # another node was quicker, and tells everybody itself
             await self._put_on_record(fresh, directory=user.directory)
+
+    async def set_mail(self, user: str, mail: str | None) -> None:
+        """Note the mail address of *user*, or that there is none; a directory's user has its."""
+        async with self.database.session() as session:
+            record = await session.get(MfaUser, user)
+        if record is None:
+            raise NotOnRecord(user)
+        if record.directory is not None:
+            raise Refused(
+                f"the mail address of {record.user_name} is what {record.directory} says",
+                f"change the attribute mail of the user in {record.directory}",
+            )
+        await self._note_mail(record, mail)
+
+    async def refresh_mail(self, user: Identity) -> None:
+        """Note the mail address that a directory gives of *user* now; strangers are left alone."""
+        async with self.database.session() as session:
+            record = await session.get(MfaUser, user.key)
+        if record is not None:
+            await self._note_mail(record, user.mail or None)
+
+    async def _note_mail(self, record: MfaUser, mail: str | None) -> None:
+        if record.mail == mail:
+            return
+        async with self.change(record.name, "user.mail", to=mail or "") as session:
+            (await session.get_one(MfaUser, record.name)).mail = mail
 
     async def delete_user(self, user: str) -> None:
         """Delete *user* with password and devices."""
@@ -616,6 +652,7 @@ def _user_on_record(
         requirement_of(user),
         recovery_codes,
         tuple(groups),
+        user.mail,
     )
 
 

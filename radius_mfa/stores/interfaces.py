@@ -210,6 +210,7 @@ class Identity:
     *key* is the one key of the user for seed, replay, lockout and cache, whatever was typed and
     however the user is renamed; *name* is for people. *directory* is empty for a name that nobody
     has. *state* says why the directory would let nobody in as this user.
+    *mail* is the address that the directory gives, empty where it gives none that will do.
     *dn* is where the directory has the user, or had where it is *kept* from an earlier login.
     """
 
@@ -219,6 +220,7 @@ class Identity:
     state: PasswordVerdict | None = None
     dn: str = ""
     kept: bool = False
+    mail: str = ""
 
 
 NOBODY = Identity("", "")

@@ -40,6 +40,7 @@ from sqlalchemy.types import TypeDecorator
 
 from radius_mfa.errors import BackendUnavailable
 from radius_mfa.policy.groups import MAX_GROUP_CHARACTERS
+from radius_mfa.policy.mail_address import MAX_OCTETS as MAX_MAIL_CHARACTERS
 from radius_mfa.policy.requirement import MAX_REASON_CHARACTERS
 
 T = TypeVar("T")
@@ -87,6 +88,7 @@ class MfaUser(Record):
     exempt_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
     exempt_reason: Mapped[str | None] = mapped_column(String(MAX_REASON_CHARACTERS))
     factor_suspended_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    mail: Mapped[str | None] = mapped_column(String(MAX_MAIL_CHARACTERS))
 
 
 class LocalUser(Record):

@@ -109,13 +109,14 @@ def test_a_directory_s_user_keeps_key_and_requirement_on_the_way(
     """The key is no name: it is not put in lower case, and a suspended factor stays so."""
     exported = str(tmp_path / "all.rmx")
     with_key = ("--key-file", file(tmp_path, "key", base64.b64encode(os.urandom(32))))
-    ann = Identity("LDAP/corp/4F2A-UUID", "ann", "corp", dn="uid=ann")
+    ann = Identity("LDAP/corp/4F2A-UUID", "ann", "corp", dn="uid=ann", mail="ann@corp.example")
     with Site(tmp_path / "old") as old, Site(tmp_path / "new") as new:
         old.with_stores(lambda stores: stores.enrolments.know(ann))
         for words in (("require",), ("suspend", "--factor"), ("join", "staff")):
             quiet(command("user", words[0], ann.key, *words[1:], config=old.config))
         [before] = command("user", "list", "--json", config=old.config).json()
         assert before["mfa"]["state"] == "DISABLED"
+        assert before["mail"] == "ann@corp.example"
         quiet(command("export", exported, *with_key, config=old.config))
         quiet(command("import", exported, *with_key, config=new.config))
         assert command("user", "list", "--json", config=new.config).json() == [before]

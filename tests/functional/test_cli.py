@@ -119,6 +119,17 @@ def test_groups_kept_here_are_joined_shown_left_and_audited(command: Command) ->
     assert acts["user.leave"] == {"groups": ["VPN STAFF"]}
 
 
+def test_a_mail_address_is_given_changed_and_taken_away(command: Command) -> None:
+    done = command("user", "add", "mailed", "--mail", "m@corp.example", text="pw\n")
+    assert (done.exit_code, done.err) == (0, "")
+    shown = command("user", "show", "mailed").out
+    assert re.search("^mail: +m@corp.example$", shown, re.MULTILINE)
+    done = command("user", "set", "mailed", "--mail", "mü@corp.example")
+    assert done.out == "Mails to mailed go to mü@corp.example.\n"
+    assert command("user", "set", "mailed", "--mail", "").out == "mailed gets no mails.\n"
+    assert command("user", "show", "mailed", "--json").json()["mail"] is None
+
+
 @pytest.mark.parametrize("state", ["suspended", "active"])
 def test_suspending_and_resuming_is_seen(command: Command, shared: Site, state: str) -> None:
     user = shared.fresh_user()
@@ -174,6 +185,11 @@ def test_locks_are_shown_and_ended(command: Command, shared: Site) -> None:
         (("add", "a\u202eb"), "pw\n", "the user name holds a control or invisible character"),
         (("add", "a\nb"), "pw\n", "the user name holds a control or invisible character"),
         (("add", " a"), "pw\n", "the user name begins or ends with a space"),
+        (("add", "new", "--mail", "a b@c"), "pw\n",
+         "'a b@c': the part before the @ is not one that mail servers take"),
+        (("set", "user000", "--mail", "none"), "",
+         "'none': a mail address is of the form alice@corp.example"),
+        (("set", "nobody", "--mail", "a@b"), "", "there is no user nobody"),
         (("passwd", "nobody"), "pw\n", "there is no user nobody"),
         (("show", "nobody"), "", "there is no user nobody"),
         (("suspend", "nobody"), "", "there is no user nobody"),

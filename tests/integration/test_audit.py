@@ -3,6 +3,7 @@
 import asyncio
 import sys
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -85,6 +86,34 @@ async def acts(database: Database) -> list[tuple[str, str]]:
 
 
 # ---- What stands on it ---------------------------------------------------------------------------
+
+
+async def test_a_mail_address_is_the_directory_s_or_one_s_own(
+    store: EnrolmentStore, database: Database
+) -> None:
+    """It is read anew when somebody logs in; nothing is written where it is as it was."""
+    ann = Identity("LDAP/corp/4711", "ann", "corp", dn="uid=ann", mail="ann@corp.example")
+    moved = replace(ann, mail="ann@new.example")
+    await store.refresh_mail(ann)
+    assert await store.users() == [], "a login alone puts nobody on record"
+    for identity in (ann, ann, moved):
+        await store.know(identity)
+    assert (await store.user(ann.key)).mail == "ann@new.example"
+    for identity in (moved, moved, replace(ann, mail="")):
+        await store.refresh_mail(identity)
+    assert (await store.user(ann.key)).mail is None
+    with pytest.raises(Refused, match="the mail address of ann is what corp says"):
+        await store.set_mail(ann.key, "ann@evil.example")
+    with pytest.raises(Refused, match="no user nobody"):
+        await store.set_mail("nobody", "nobody@corp.example")
+    await store.add_user("bob", mail="bob@corp.example")
+    await store.set_mail("bob", None)
+    entries = await audit.entries(database)
+    assert [(e.act, e.subject, e.detail.get("to")) for e in entries if e.act != "user.add"] == [
+        ("user.mail", ann.key, "ann@new.example"),
+        ("user.mail", ann.key, ""),
+        ("user.mail", "bob", ""),
+    ]
 
 
 @pytest.mark.usefixtures("alice")

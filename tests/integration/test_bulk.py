@@ -252,7 +252,7 @@ async def test_a_directory_s_user_goes_in_as_they_came_out(
     bulk: Bulk, store: EnrolmentStore
 ) -> None:
     """With key, directory and name, and with what is required: a suspended factor stays so."""
-    ann = Identity("LDAP/corp/4F2A", "ann", "corp", dn="uid=ann")
+    ann = Identity("LDAP/corp/4F2A", "ann", "corp", dn="uid=ann", mail="ann@corp.example")
     asked = Requirement(1.0, 2.5, 3.0, factor_suspended=True, exempt_reason="new")
     await store.know(ann)
     await store.add_device(ann.key, NewDevice("phone", SEED), confirmed=True)
@@ -263,8 +263,8 @@ async def test_a_directory_s_user_goes_in_as_they_came_out(
     await bulk.take_in(exported)
     [moved] = await store.users()
     assert (moved.key, moved.name, moved.directory) == (ann.key, "ann", "corp")
-    assert moved.requirement == asked
     assert moved.groups == ("ops", "staff")
+    assert (moved.requirement, moved.mail) == (asked, "ann@corp.example")
     assert [one.name for one in await store.named("ann")] == ["ann"]
     [kept] = (await store.fetch(ann.key)).devices
     assert kept.seed == SEED
@@ -272,11 +272,11 @@ async def test_a_directory_s_user_goes_in_as_they_came_out(
     assert obstacle.user == "ann"
 
     renamed = replace(exported[0], user_name="ann-smith", requirement=NOTHING_REQUIRED, devices=())
-    renamed = replace(renamed, groups=("ops",))
+    renamed = replace(renamed, groups=("ops",), mail="ann@new.example")
     await bulk.take_in([renamed], Existing.UPDATE)
     [moved] = await store.users()
     assert (moved.name, moved.requirement) == ("ann-smith", NOTHING_REQUIRED)
-    assert moved.groups == ("ops",)
+    assert (moved.groups, moved.mail) == (("ops",), "ann@new.example")
     await bulk.take_in([owner(ann.key, device("b", OTHER_SEED))])
     [moved] = await store.users()
     told = (moved.name, moved.groups)

@@ -36,6 +36,8 @@ def slapd() -> Iterator[RealSlapd]:
                 person("mailed", PASSWORD, mail=["alice2@corp.example"]),
                 person("alice2", PASSWORD),
                 person("crowded", PASSWORD),
+                person("odd", PASSWORD, mail=["nothing", "o d@corp.example", "odd@corp.example"]),
+                person("twin2", PASSWORD),
                 group("level1", "alice"),
                 *(
                     group(f"level{number}", f"cn=level{number - 1},ou=groups,{SUFFIX}")
@@ -56,6 +58,16 @@ def slapd() -> Iterator[RealSlapd]:
 async def corp(slapd: RealSlapd) -> AsyncIterator[LdapDirectory]:
     async with directory(slapd.section()) as opened:
         yield opened
+
+
+async def test_the_first_mail_address_that_will_do_comes_with_the_user(
+    corp: LdapDirectory,
+) -> None:
+    """Anything else that stands in the attribute is passed over, a header least of all."""
+    for name, mail in (("alice", "alice@corp.example"), ("odd", "odd@corp.example"), ("twin2", "")):
+        found = await corp.find(name)
+        assert found is not None
+        assert found.mail == mail
 
 
 # What is wrong with the settings or the server

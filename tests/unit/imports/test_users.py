@@ -26,6 +26,23 @@ def test_hashes_and_passwords_are_taken_as_they_are_and_names_in_their_one_form(
     ]
 
 
+def test_mail_addresses_are_taken_and_bad_ones_named() -> None:
+    """Whoever has none keeps the one on record."""
+    found = parsed(
+        f"alice;{ARGON2ID}; Alice@corp.example ",
+        f"bob;{ARGON2ID};",
+        f"carol;{ARGON2ID};carol",
+        heading="user;password_hash;E-Mail",
+    )
+    assert [(row.user, row.mail) for row in found.rows] == [
+        ("alice", "Alice@corp.example"),
+        ("bob", None),
+    ]
+    assert [(fault.place, fault.what) for fault in found.faults] == [
+        ("row 4", "a mail address is of the form alice@corp.example")
+    ]
+
+
 @pytest.mark.parametrize(
     ("row", "what"),
     [
@@ -115,10 +132,10 @@ def test_secrets_are_in_no_repr() -> None:
 
 
 def test_a_column_that_is_not_read_is_told() -> None:
-    found = users.parse(f'Login,E-Mail,Hash\nalice,a@corp.example,"{ARGON2ID}"\n'.encode())
+    found = users.parse(f'Login,Telephone,Hash\nalice,4711,"{ARGON2ID}"\n'.encode())
     assert [row.user for row in found.rows] == ["alice"]
     [loss] = found.losses
-    assert "E-Mail" in loss.what
+    assert "Telephone" in loss.what
 
 
 def test_a_guessed_encoding_is_told() -> None:
