@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from ipaddress import ip_network
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
 from prometheus_client import start_http_server
@@ -37,6 +38,7 @@ from radius_mfa.server.discards import DiscardLog
 from radius_mfa.server.faults import fault
 from radius_mfa.server.handler import REJECT_JITTER, AnswerPolicy, Handler
 from radius_mfa.server.metrics import Metrics
+from radius_mfa.server.notices import Notices
 from radius_mfa.server.outages import Outage, cure
 from radius_mfa.server.udp import UdpListener
 from radius_mfa.stores import installation, keyring, keys, schema
@@ -54,9 +56,13 @@ from radius_mfa.stores.key_rotation import KeyRotation
 from radius_mfa.stores.keyring import KeyRing
 from radius_mfa.stores.login_history import LoginHistory
 from radius_mfa.stores.nodes import Node, Nodes
+from radius_mfa.stores.outbox import Outbox
 from radius_mfa.stores.records import Database, open_engine
 from radius_mfa.stores.recovery_codes import RecoveryCodeStore
 from radius_mfa.stores.redis_scripts import RedisScripts, connect, load_scripts
+
+if TYPE_CHECKING:
+    from radius_mfa.server.mail_sender import MailSender
 
 log = structlog.get_logger()
 
@@ -93,6 +99,7 @@ class Stores:
     events: EventStream
     history: LoginHistory
     clients_seen: ClientsSeen
+    outbox: Outbox
 
 
 @asynccontextmanager
@@ -130,7 +137,8 @@ async def open_stores(settings: Settings, *, private_redis: bool = False) -> Asy
                 settings.database_url,
                 pool_size=settings.database.pool_size,
                 timeout_seconds=settings.database.timeout_seconds,
-            )
+            ),
+            mails=bool(settings.mail.host),
         )
         stack.push_async_callback(database.close)
         with backends_named():
@@ -171,6 +179,7 @@ async def open_stores(settings: Settings, *, private_redis: bool = False) -> Asy
             EventStream(scripts, settings.redis.key_prefix),
             LoginHistory(database),
             ClientsSeen(database),
+            Outbox(database),
         )
 
 
@@ -281,6 +290,22 @@ def nas(client: ClientSettings, settings: Settings) -> Nas:
     )
 
 
+def _mail_sender(settings: Settings, stores: Stores, metrics: Metrics) -> "MailSender | None":
+    """Return who sends mails, where a mail server is configured."""
+    if not settings.mail.host:
+        return None
+    from radius_mfa import mail_setup  # noqa: PLC0415 - a library that others can do without
+    from radius_mfa.server.mail_sender import MailSender  # noqa: PLC0415
+
+    return MailSender(
+        stores.outbox,
+        mail_setup.smtp_server(settings),
+        mail_setup.writer(settings),
+        metrics,
+        retry_hours=settings.mail.retry_hours,
+    )
+
+
 class Server:
     """A running server: listeners over open stores."""
 
@@ -310,6 +335,8 @@ class Server:
         self._watch_directories()
         stores.directory.hashing.observe = self.metrics.hashing_seconds.observe
         self._traffic_writer = TrafficWriter(ClientTraffic(), stores.clients_seen)
+        self._notices = Notices(stores.outbox.lock, stores.enrolments.refresh_mail)
+        self._mail_sender = _mail_sender(settings, stores, self.metrics)
         radius = settings.radius
         self.handler = Handler(
             nas_table(settings),
@@ -324,6 +351,7 @@ class Server:
             metrics=self.metrics,
             traffic=self._traffic_writer.traffic,
             backends_up=lambda: self._redis_outage.over,
+            notices=self._notices,
         )
         self.listeners: list[UdpListener] = []
         self._publisher = Publisher(
@@ -355,7 +383,10 @@ class Server:
                 tasks.spawn(keep_doing(self._history_writer.step, "history")),
                 tasks.spawn(self._look_at_groups()),
                 tasks.spawn(keep_doing(self._traffic_writer.step, "clients seen")),
+                tasks.spawn(self._notices.run()),
             ]
+            if self._mail_sender is not None:
+                watches.append(tasks.spawn(self._mail_sender.run()))
             try:
                 for listener in self.listeners:
                     listener.start()

@@ -27,6 +27,7 @@ from sqlalchemy.exc import ArgumentError
 from radius_mfa.policy.access import Mode
 from radius_mfa.policy.credentials import CodePosition
 from radius_mfa.policy.decision import Factor
+from radius_mfa.policy.mail_address import mail_address
 from radius_mfa.policy.rules import Proof, period
 from radius_mfa.policy.totp import MAX_LOOK_STEPS, Algorithm
 
@@ -251,6 +252,16 @@ def _ldap_filter(text: str) -> str:
     return text
 
 
+def _mail_address(text: str) -> str:
+    return mail_address(text) if text else text
+
+
+def _header_text(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("must be of printable characters")
+    return text
+
+
 def _processors(threads: int) -> int:
     return threads or max(1, len(os.sched_getaffinity(0)))
 
@@ -296,6 +307,8 @@ PortalEndpoint = Annotated[str, AfterValidator(_portal_endpoint)]
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
 LdapUrl = Annotated[str, AfterValidator(_ldap_url)]
 LdapFilter = Annotated[str, AfterValidator(_ldap_filter)]
+MailAddress = Annotated[str, AfterValidator(_mail_address)]
+HeaderText = Annotated[str, AfterValidator(_header_text)]
 Realm = Annotated[str, StringConstraints(to_lower=True, min_length=1)]
 SharedSecret = Annotated[SecretStr, AfterValidator(_secret)]
 ClientName = Annotated[str, StringConstraints(pattern=CLIENT_NAME_PATTERN)]
@@ -721,6 +734,52 @@ class PortalSettings(Section):
     """Sign-ins, first and second steps alike, that one address may try in a minute."""
 
 
+class MailSettings(Section):
+    """Mails to users about their second factor; see docs/mail.md."""
+
+    host: HeaderText = ""
+    """The mail server. Empty: no mails."""
+
+    port: Annotated[int, Field(ge=0, le=65_535)] = 0
+    """Its port; 0 is 587 with `starttls`, 465 with `tls`, 25 with `none`."""
+
+    tls: Literal["starttls", "tls", "none"] = "starttls"
+    """How mails are encrypted on the way there; without it nothing is sent."""
+
+    ca_file: OptionalFile = None
+    """Certificates to trust, in PEM; default: those that the system trusts."""
+
+    verify_certificate: bool = True
+    """Refuse a server whose certificate is not valid for `host`."""
+
+    accept_risk: bool = False
+    """Allow tls = none to another machine: mails can be read, and forged, on the way."""
+
+    username: HeaderText = ""
+    """The account to log in with; empty for none."""
+
+    password: OptionalSecret = None
+    """Its password (or `password_file`)."""
+
+    from_address: MailAddress = ""
+    """From whom mails come; needed with `host`."""
+
+    from_name: HeaderText = ""
+    """What mails call their sender; default `totp.issuer`."""
+
+    reply_to: MailAddress = ""
+    """Where replies go; default `from_address`."""
+
+    timeout_seconds: Annotated[float, Field(ge=0.5, le=120)] = 15.0
+    """After this an answer of the mail server comes too late."""
+
+    retry_hours: Annotated[float, Field(ge=0.01, le=720)] = 72.0
+    """For how long a mail that can't be sent is tried again."""
+
+    template_folder: OptionalFile = None
+    """A folder with texts in place of ours; see docs/mail.md."""
+
+
 class Settings(Section):
     """Everything that can be set."""
 
@@ -746,6 +805,7 @@ class Settings(Section):
     events: EventSettings = EventSettings()
     metrics: MetricsSettings = MetricsSettings()
     portal: PortalSettings = PortalSettings()
+    mail: MailSettings = MailSettings()
 
     @property
     def key_ring_file(self) -> Path:

@@ -21,6 +21,7 @@ from pydantic_core import ErrorDetails
 from radius_mfa import policy_setup
 from radius_mfa.config import (
     EXAMPLE_SECRET,
+    LOOPBACK_NAMES,
     SHORT_SECRET_OCTETS,
     Settings,
     network,
@@ -83,7 +84,13 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> Configuration:
         settings = Settings.model_validate_json(json.dumps(source.merged, default=str), strict=True)
     except ValidationError as error:
         details = error.errors(include_url=False)
-    faults = [*source.faults, *source.faults_of(details), *source.clashes(), *source.risks()]
+    faults = [
+        *source.faults,
+        *source.faults_of(details),
+        *source.clashes(),
+        *source.risks(),
+        *source.mail_faults(),
+    ]
     if not details:
         faults += map(source.fault_of_policy, policy_setup.faults(settings))
     if faults:
@@ -227,6 +234,29 @@ class _Source:
                         "name the gateways' own addresses; or, if that is right: "
                         "accept_risk = true",
                     )
+
+    def mail_faults(self) -> Iterator[Fault]:
+        """Yield what is missing in ``[mail]``, and what would send mails in the clear."""
+        mail = self.merged.get("mail")
+        if not isinstance(mail, dict) or not mail.get("host"):
+            return
+        if not mail.get("from_address"):
+            yield self.fault(
+                ("mail", "host"), "mails need a sender", 'set mail.from_address = "vpn@..."'
+            )
+        if bool(mail.get("username")) != bool(mail.get("password")):
+            yield self.fault(
+                ("mail", "username" if mail.get("username") else "password"),
+                "a login takes a username and a password",
+                "set both, or neither",
+            )
+        open_way = mail.get("tls") == "none" and mail.get("accept_risk") is not True
+        if open_way and mail["host"] not in LOOPBACK_NAMES:
+            yield self.fault(
+                ("mail", "tls"),
+                '"none" would send mails, and the password, in the clear to another machine',
+                'set tls = "starttls" or "tls"; or, if that is right: accept_risk = true',
+            )
 
     def _shown_place(self, index: int) -> str:
         return self.place_of(("client", index)).rpartition("/")[2]

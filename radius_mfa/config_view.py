@@ -34,6 +34,7 @@ def masked(settings: Settings) -> Table:
         *values["directory"]["ldap"],
         values["redis"],
         values["database"],
+        values["mail"],
     ):
         for name in ("secret", "password", "bind_password"):
             if name in table:

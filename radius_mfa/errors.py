@@ -73,8 +73,8 @@ class ReplyTooLong(Discard):
 class BackendUnavailable(Exception):
     """A backend gave no definite answer, so the NAS gets none and fails over.
 
-    *backend* is one of ``redis``, ``database``, ``directory``, ``hashing``, ``keyring``; *cause*
-    names the fault without any value that came from the wire.
+    *backend* is one of ``redis``, ``database``, ``directory``, ``hashing``, ``keyring``, ``mail``;
+    *cause* names the fault without any value that came from the wire.
     """
 
     def __init__(self, backend: str, cause: str) -> None:

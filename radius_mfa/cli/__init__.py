@@ -23,6 +23,7 @@ from radius_mfa.cli import (
     explain,
     init,
     key,
+    mail,
     policy,
     portal,
     serve,
@@ -58,6 +59,7 @@ app.add_typer(directory.app, name="directory")
 app.add_typer(policy.app, name="policy")
 app.add_typer(config.app, name="config")
 app.add_typer(audit.app, name="audit")
+app.add_typer(mail.app, name="mail")
 app.command("test")(test.test_login)
 app.command()(status.status)
 app.command()(tail.tail)

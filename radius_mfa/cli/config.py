@@ -15,9 +15,10 @@ from radius_mfa.cli.common import (
     print_json,
     settings,
 )
-from radius_mfa.config_file import FaultyConfiguration
+from radius_mfa.config_file import Configuration, FaultyConfiguration
 from radius_mfa.config_view import json_schema, masked, toml_text
 from radius_mfa.config_words import Fault
+from radius_mfa.errors import ConfigurationError
 from radius_mfa.log import printable
 
 app = typer.Typer(help="The configuration: check, show, schema.", no_args_is_help=True)
@@ -35,7 +36,12 @@ def check(ctx: typer.Context, as_json: JsonOption = False) -> None:
         faults = error.faults
     else:
         warnings = known.warnings
-        summary = f"{known.path} is fine: {plural(len(known.settings.client), 'client')}."
+        faults = _mail_faults(known)
+        summary = (
+            ""
+            if faults
+            else (f"{known.path} is fine: {plural(len(known.settings.client), 'client')}.")
+        )
     if as_json:
         print_json([*_plain("error", faults), *_plain("warning", warnings)])
     else:
@@ -46,6 +52,21 @@ def check(ctx: typer.Context, as_json: JsonOption = False) -> None:
         if summary:
             output.print(summary)
     sys.exit(ExitCode.CONFIGURATION if faults else ExitCode.DONE)
+
+
+def _mail_faults(known: Configuration) -> list[Fault]:
+    """Return what is wrong with the files that ``[mail]`` names: they are tried out."""
+    if not known.settings.mail.host:
+        return []
+    from radius_mfa import mail_setup  # noqa: PLC0415 - a library that others can do without
+
+    faults = []
+    for name, part in (("template_folder", mail_setup.writer), ("ca_file", mail_setup.smtp_server)):
+        try:
+            part(known.settings)
+        except ConfigurationError as error:
+            faults.append(Fault(str(known.path), f"mail.{name}", error.message, error.cure))
+    return faults
 
 
 def _plain(severity: str, faults: list[Fault]) -> list[dict[str, str]]:

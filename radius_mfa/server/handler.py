@@ -34,6 +34,7 @@ from radius_mfa.protocol.wire import Code, Packet
 from radius_mfa.server.line_quota import LineQuota
 from radius_mfa.server.login_log import LoginRecord
 from radius_mfa.server.metrics import Metrics
+from radius_mfa.server.notices import Notices
 from radius_mfa.stores.clients_seen import ClientTraffic
 from radius_mfa.tasks import Deadline
 
@@ -79,6 +80,7 @@ class Handler:
         metrics: Metrics | None = None,
         traffic: ClientTraffic | None = None,
         backends_up: Callable[[], bool] = lambda: True,
+        notices: Notices | None = None,
     ) -> None:
         self._nas_table = nas_table
         self._login = login
@@ -88,6 +90,7 @@ class Handler:
         self._traffic = ClientTraffic() if traffic is None else traffic
         self._backends_up = backends_up
         self._deadline = Deadline(policy.login_deadline_seconds)
+        self._notices = notices
         self._unanswered_lines = LineQuota(MAX_UNANSWERED_LINES)
         self._log = log.bind()  # once: a logger costs a login a tenth of its line
         self._room = policy.max_requests_in_flight
@@ -191,6 +194,8 @@ class Handler:
         self._metrics.login_seconds.observe(record.decided())
         if outcome.locked_until:
             self._metrics.locks.labels(nas.name).inc()
+        if self._notices is not None:
+            self._notices.of(outcome, record.trace.identity, now)
         return outcome
 
     def _without_backend(

@@ -98,6 +98,17 @@ class Metrics:
             buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
             registry=self.registry,
         )
+        self.mails = Counter(
+            "radius_mfa_mails",
+            "Mails whose fate is sealed, by kind and fate",
+            ["kind", "fate"],
+            registry=self.registry,
+        )
+        self.mails_waiting = Gauge(
+            "radius_mfa_mails_waiting",
+            "Mails that wait to be sent, on all nodes together",
+            registry=self.registry,
+        )
         self._of_calls: dict[tuple[str, str, str], Histogram] = {}
         self._of_logins: dict[tuple[str, RejectReason | None], Counter] = {}
 

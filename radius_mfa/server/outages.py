@@ -18,6 +18,18 @@ CURES = {
     "database SQLITE_BUSY": "another program holds the file: a backup, or an open sqlite3 shell?",
     "hashing": "more logins than directory.local.hash_threads can hash",
     "directory": "see: radius-mfa directory test",
+    "mail": "see: radius-mfa mail test ADDRESS",
+    "mail no answer in time": "is a firewall in the way, or mail.timeout_seconds too short?",
+    "mail its name is not known": "is mail.host right, and does DNS answer?",
+    "mail connection refused": "are mail.host and mail.port right, and does the server run?",
+    "mail it offers no STARTTLS": "somebody may be in the way; if the server really has none: "
+    'mail.tls = "tls" or "none"',
+    "mail no TLS on this port": 'mail.tls = "starttls" is for ports 25 and 587, "tls" for 465',
+    "mail its certificate is refused": "name its authority in mail.ca_file, and the server in "
+    "mail.host as its certificate does",
+    "mail the login is refused": "are mail.username and mail.password right?",
+    "mail it offers no login": "remove mail.username, or let the server offer AUTH here",
+    "mail the sender is refused": "may this account send as mail.from_address?",
     "deadline": "a backend is slow: the times in this line say which",
     "keyring": "a device is encrypted under a key that the key ring does not hold",
 }
@@ -26,7 +38,8 @@ CURES = {
 
 def cure(error: BackendUnavailable) -> str:
     """Return what an operator can do about *error*, or nothing where it is anyone's guess."""
-    return CURES.get(f"{error.backend} {error.cause}", CURES.get(error.backend, ""))
+    cause = error.cause.partition(":")[0]
+    return CURES.get(f"{error.backend} {cause}", CURES.get(error.backend, ""))
 
 
 class Outage:

@@ -22,10 +22,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from radius_mfa.errors import BackendUnavailable, Refused
 from radius_mfa.policy.access import Enrolment
 from radius_mfa.policy.groups import group_key, unfit_group
+from radius_mfa.policy.mail import REMINDER_SECONDS, Kind
 from radius_mfa.policy.new_device import MAX_NAME_CHARACTERS, SEED_OCTETS, unfit
 from radius_mfa.policy.requirement import NOTHING_REQUIRED, Requirement
 from radius_mfa.policy.totp import Algorithm, Device
-from radius_mfa.stores import audit, keys
+from radius_mfa.stores import audit, keys, mail_queue
 from radius_mfa.stores.audit import Act
 from radius_mfa.stores.interfaces import LOCAL, Identity
 from radius_mfa.stores.keyring import KeyRing, WrongKeyError
@@ -332,6 +333,8 @@ class EnrolmentStore:
             changed = [record for record in records if _apply(record, change)]
             for record in changed:
                 record.version += 1
+            if act == "requirement.require":
+                await _tell(session, Kind.REQUIRED, changed)
             await session.flush()
             await self._invalidate_all(record.name for record in changed)
             await audit.append(
@@ -348,7 +351,9 @@ class EnrolmentStore:
         async with self.change(user, "user.reset", **detail) as session:
             await session.execute(delete(DeviceRecord).where(DeviceRecord.user == user))
             await end_recovery_codes(session, user)
-            _apply(await session.get_one(MfaUser, user), change)
+            record = await session.get_one(MfaUser, user)
+            _apply(record, change)
+            await _tell(session, Kind.RESET, [record])
 
     async def add_user(
         self,
@@ -555,6 +560,8 @@ class EnrolmentStore:
             session.add(
                 DeviceRecord(**values, created_at=now, confirmed_at=now if confirmed else None)
             )
+            if confirmed:
+                await self._tell_of_device(session, user, new.name)
         return Device(
             values["device_id"],
             new.name,
@@ -592,6 +599,14 @@ class EnrolmentStore:
                     f"see: radius-mfa device list {owner}",
                 )
             record.confirmed_at, record.confirmed_step = utc_now(), time_step
+            await self._tell_of_device(session, user, record.name)
+
+    async def _tell_of_device(self, session: AsyncSession, user: str, name: str) -> None:
+        """Queue the mail about a device that counts now; by the first one a user is enrolled."""
+        await session.flush()
+        counted = [one for one in await self._devices(session, user) if one.confirmed_at]
+        kind = Kind.ENROLLED if len(counted) == 1 else Kind.DEVICE_ADDED
+        await mail_queue.queue(session, kind, [user], device=name)
 
     async def remove_device(self, user: str, name: str) -> None:
         """Remove a device of *user* by name; with the last one that counts go recovery codes."""
@@ -604,8 +619,19 @@ class EnrolmentStore:
                     f"{owner} has no device named {name}", f"see: radius-mfa device list {owner}"
                 )
             await session.delete(removed)
+            if removed.confirmed_at is not None:
+                await mail_queue.queue(session, Kind.DEVICE_REMOVED, [user], device=name)
             if not any(one.confirmed_at for one in devices if one is not removed):
                 await end_recovery_codes(session, user)
+
+
+async def _tell(session: AsyncSession, kind: Kind, users: Sequence[MfaUser]) -> None:
+    """Queue the mails about periods that begin; so short a one needs no reminder besides."""
+    await mail_queue.queue(session, kind, [user.name for user in users])
+    for user in users:
+        if user.enrol_by and user.required_from:
+            short = (user.enrol_by - user.required_from).total_seconds() <= REMINDER_SECONDS
+            user.reminded_of = user.enrol_by if short else user.reminded_of
 
 
 async def end_recovery_codes(session: AsyncSession, user: str) -> None:

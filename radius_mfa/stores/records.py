@@ -45,10 +45,16 @@ from radius_mfa.policy.requirement import MAX_REASON_CHARACTERS
 
 T = TypeVar("T")
 
+QUEUES_MAILS = "queues mails"
+"""In the info of a session: whether what is done in it is told by mail."""
+
 NAME_CHARACTERS = 253
 
 LOGGED_CHARACTERS = 259
 """The longest text of a field of the log, with the dots where it was cut off."""
+
+MAX_NOTE_CHARACTERS = 255
+"""Of what a mail server said of a mail."""
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -71,6 +77,7 @@ class MfaUser(Record):
 
     *name* is the one key: a local user's name, or what a directory never changes of its user.
     Those have a *directory*, and in *user_name* what people called them when last looked at.
+    *reminded_of* is the end of the enrolment period that a mail has reminded them of.
     *version* grows with every change. It starts from the clock in milliseconds, so that a user
     who was deleted and made anew never has a version that something cached already bears.
     """
@@ -89,6 +96,7 @@ class MfaUser(Record):
     exempt_reason: Mapped[str | None] = mapped_column(String(MAX_REASON_CHARACTERS))
     factor_suspended_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     mail: Mapped[str | None] = mapped_column(String(MAX_MAIL_CHARACTERS))
+    reminded_of: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
 
 class LocalUser(Record):
@@ -144,6 +152,27 @@ class RecoveryCodeRecord(Record):
     digest: Mapped[bytes] = mapped_column(LargeBinary)
     used_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     used_by: Mapped[str | None] = mapped_column(String(64))
+
+
+class MailRecord(Record):
+    """A mail to a user; see ``stores/outbox.py``. It is due until its *fate* is sealed.
+
+    *once*, where it is set, keeps a second mail about the same thing out.
+    """
+
+    __tablename__ = "mail"
+
+    mail_id: Mapped[str] = mapped_column(String(16), primary_key=True)
+    user: Mapped[str] = mapped_column(ForeignKey("mfa_user.name", ondelete="CASCADE"), index=True)
+    kind: Mapped[str] = mapped_column(String(32))
+    once: Mapped[str | None] = mapped_column(String(320), unique=True)
+    detail: Mapped[str] = mapped_column(Text)
+    queued_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    due_at: Mapped[datetime | None] = mapped_column(UtcDateTime, index=True)
+    tries: Mapped[int]
+    fate: Mapped[str] = mapped_column(String(16))
+    ended_at: Mapped[datetime | None] = mapped_column(UtcDateTime, index=True)
+    note: Mapped[str] = mapped_column(String(MAX_NOTE_CHARACTERS))
 
 
 class AuditRecord(Record):
@@ -343,9 +372,10 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:  # noqa: ANN401 -
 class Database:
     """Sessions over the engine; a database that does not answer is BackendUnavailable."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(self, engine: AsyncEngine, *, mails: bool = False) -> None:
+        """Open sessions over *engine*; with *mails* they queue mails (``stores/outbox.py``)."""
         self.engine = engine
-        self._sessions = async_sessionmaker(expire_on_commit=False)
+        self._sessions = async_sessionmaker(expire_on_commit=False, info={QUEUES_MAILS: mails})
         pool = cast("AsyncAdaptedQueuePool", engine.pool)
         self._connect_seconds = pool.timeout()
         # The pool serves whoever asks at the right moment; a login must not starve in its queue.

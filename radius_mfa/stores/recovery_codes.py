@@ -15,11 +15,15 @@ from sqlalchemy import and_, or_, select, update
 
 from radius_mfa.errors import BackendUnavailable, Refused
 from radius_mfa.policy import recovery
-from radius_mfa.stores import keys
+from radius_mfa.policy.mail import Kind
+from radius_mfa.stores import keys, mail_queue
 from radius_mfa.stores.enrolments import EnrolmentStore, called, end_recovery_codes
 from radius_mfa.stores.interfaces import RecoveryMatch
 from radius_mfa.stores.keyring import KeyRing, WrongKeyError
 from radius_mfa.stores.records import DeviceRecord, RecoveryCodeRecord
+
+MAIL_WAIT_SECONDS = 10
+"""How long the mail about a used code waits: the login may give the code back."""
 
 SAME_LOGIN = timedelta(seconds=60)
 """For this long the login that used a code may use it again: its reply may have been lost."""
@@ -103,19 +107,37 @@ class RecoveryCodeStore:
                 update(table)
                 .where(table.code_id == match.code_id, or_(table.used_at.is_(None), same_login))
                 .values(used_at=at, used_by=login)
-                .returning(table.code_id)
+                .returning(table.user)
             )
-            return consumed.one_or_none() is not None
+            user = consumed.scalar_one_or_none()
+            if user is not None:
+                once = _once(match)
+                await mail_queue.queue(
+                    session,
+                    Kind.RECOVERY_CODE_USED,
+                    [user],
+                    once=once,
+                    wait_seconds=MAIL_WAIT_SECONDS,
+                )
+            return user is not None
 
     async def release(self, match: RecoveryMatch, login: str) -> None:
         """Give a code back that *login* used, and was refused all the same."""
         table = RecoveryCodeRecord
         async with self._enrolments.database.session() as session, session.begin():
-            await session.execute(
+            given_back = await session.execute(
                 update(table)
                 .where(table.code_id == match.code_id, table.used_by == login)
                 .values(used_at=None, used_by=None)
+                .returning(table.code_id)
             )
+            if given_back.first() is not None:
+                await mail_queue.withdraw(session, _once(match))
+
+
+def _once(match: RecoveryMatch) -> str:
+    """Return what its one mail is known by: the login that used a code may use it again."""
+    return f"recovery code {match.code_id}"
 
 
 def _moment(now: float) -> datetime:

@@ -69,9 +69,10 @@ def sqlite_url(path: Path) -> URL:
     return URL.create("sqlite+aiosqlite", database=str(path))
 
 
-def opened(url: URL, timeout_seconds: float = TIMEOUT_SECONDS) -> Database:
+def opened(url: URL, timeout_seconds: float = TIMEOUT_SECONDS, *, mails: bool = False) -> Database:
     """Return the database as a node opens it; close it."""
-    return Database(open_engine(url, pool_size=5, timeout_seconds=timeout_seconds))
+    engine = open_engine(url, pool_size=5, timeout_seconds=timeout_seconds)
+    return Database(engine, mails=mails)
 
 
 def _migrate(url: URL) -> None:
@@ -138,6 +139,22 @@ async def database(url: URL) -> AsyncIterator[Database]:
 async def other_database(url: URL) -> AsyncIterator[Database]:
     """The same database as another node sees it."""
     made = opened(url)
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+async def sending(url: URL) -> AsyncIterator[Database]:
+    """The database as a node opens it that has a mail server."""
+    made = opened(url, mails=True)
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+async def other_sending(url: URL) -> AsyncIterator[Database]:
+    """The same as another node sees it."""
+    made = opened(url, mails=True)
     yield made
     await made.close()
 

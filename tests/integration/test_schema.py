@@ -31,6 +31,7 @@ TABLES = {
     "local_user",
     "login_count",
     "login_event",
+    "mail",
     "mfa_user",
     "recovery_code",
     "user_group",
