@@ -29,7 +29,7 @@ def smtp_server(settings: Settings) -> SmtpServer:
 
 
 def writer(settings: Settings) -> Writer:
-    """Return who writes mails; ConfigurationError names a mistake in a template."""
+    """Return who writes mails; ConfigurationError names a mistake in mail.template_folder."""
     mail = settings.mail
     sender = Sender(mail.from_address, mail.from_name or settings.totp.issuer, mail.reply_to)
     return Writer(Texts(mail.template_folder), sender, settings.portal.base_url)

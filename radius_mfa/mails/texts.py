@@ -43,7 +43,6 @@ class Texts:
 
     def __init__(self, folder: Path | None = None) -> None:
         """Take what *folder* holds in place of our own; ConfigurationError names a mistake."""
-        self._folder = folder
         files = {name: _ours(name) for name in FILES}
         own = _parsed(files[TEXTS], TEXTS)
         if folder is not None:
@@ -112,10 +111,9 @@ class Texts:
                 try:
                     self.content(kind, values)
                 except Exception as error:  # noqa: BLE001 - a template can fail in any way
-                    place = f"the mail {kind.value}"
+                    why = f"{type(error).__name__}: {error}"
                     raise ConfigurationError(
-                        f"{self._folder}: {place} can't be made: {type(error).__name__}: {error}",
-                        CURE,
+                        f"with these templates the mail {kind.value} can't be made: {why}", CURE
                     ) from None
 
 

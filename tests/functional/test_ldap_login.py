@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -10,7 +11,7 @@ from radius_mfa.app import Stores
 from tests.functional.test_cli import in_process
 from tests.support import totp
 from tests.support.radius import ACCESS_ACCEPT, ACCESS_REJECT, Nas
-from tests.support.server import PASSWORD, RunningServer, Site, new_device
+from tests.support.server import PASSWORD, RunningServer, Site, eventually, new_device
 from tests.support.slapd import (
     ROOT_PASSWORD,
     SEARCH_PASSWORD,
@@ -89,6 +90,32 @@ def dn(user: str) -> str:
 
 def reason(server: RunningServer, user: str) -> str:
     return str(server.line("login.rejected", user=user)["reason"])
+
+
+def test_a_login_brings_the_mail_address_that_the_directory_gives_now(
+    server: RunningServer, slapd: RealSlapd
+) -> None:
+    """The login does not wait for it, and nothing is written where it is as it was."""
+    site = server.site
+    slapd.add(person("mailed", PASSWORD, mail=["mailed@corp.example"]))
+
+    async def known_before(stores: Stores) -> None:
+        found = replace(await stores.directories.identify("mailed"), mail="old@corp.example")
+        await stores.enrolments.know(found)
+        device = new_device("phone", totp.SEED)
+        await stores.enrolments.add_device(found.key, device, confirmed=True)
+
+    site.with_stores(known_before)
+    key = key_of(server, "mailed")
+
+    def address() -> str | None:
+        record = site.with_stores(lambda stores: stores.enrolments.user(key))
+        return str(record.mail)
+
+    assert address() == "old@corp.example"
+    with server.nas() as opened:
+        assert opened.login("mailed", PASSWORD + totp.code()).code == ACCESS_ACCEPT
+    eventually(lambda: address() == "mailed@corp.example", "the address to be noted")
 
 
 # Refusals
