@@ -14,6 +14,7 @@ from radius_mfa.cli.common import (
     UsersArgument,
     output,
     plural,
+    settings,
     shown,
     with_stores,
     with_user,
@@ -60,6 +61,10 @@ def require(
             f"It was required of {len(named) - len(changed)} already, who keep their period. "
             "To give more time: radius-mfa user extend"
         )
+    if changed and settings(ctx).mail.host:
+        unreachable = with_stores(ctx, lambda stores: stores.enrolments.without_mail(changed))
+        if unreachable:
+            output.print(f"{plural(unreachable, 'user')} of them can't be told: no mail address.")
 
 
 def withdraw(

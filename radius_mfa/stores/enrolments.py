@@ -438,6 +438,16 @@ class EnrolmentStore:
         if record is not None:
             await self._note_mail(record, user.mail or None)
 
+    async def without_mail(self, users: Sequence[str]) -> int:
+        """Return how many of *users* have no mail address."""
+        count = 0
+        async with self.database.session() as session:
+            for some in chunks(users, USERS_AT_ONCE):
+                reachable = MfaUser.name.in_(some), MfaUser.mail.is_(None)
+                query = select(func.count()).select_from(MfaUser).where(*reachable)
+                count += await session.scalar(query) or 0
+        return count
+
     async def _note_mail(self, record: MfaUser, mail: str | None) -> None:
         if record.mail == mail:
             return

@@ -175,6 +175,14 @@ def test_a_link_that_leads_nowhere_or_in_the_clear_is_refused(
     assert "is not a URL like https://mfa.corp.example" in said.err
 
 
+@pytest.mark.usefixtures("smtp")
+def test_admins_are_told_whom_no_mail_reaches(mailing: Site, command: Command) -> None:
+    mailing.add_users(["bob", "carol"], seed=None)
+    required = command("user", "require", "--everyone").out.splitlines()
+    assert required[0].startswith("Required of 3 users, ")
+    assert required[1:] == ["2 users of them can't be told: no mail address."]
+
+
 def test_mails_by_name_are_tried_again(mailing: Site, smtp: RealSmtp, command: Command) -> None:
     """Refused for good is not the end, once the address is mended."""
     changed = command("user", "set", "alice", "--mail", "refused@corp.example")
