@@ -143,4 +143,21 @@ EXPLANATIONS = {
         "hint says which.",
         "Look at `radius-mfa status`, and at `login.unanswered` in docs/reasons.md.",
     ),
+    RejectReason.REFUSED_BY_RULE: Explanation(
+        "A `[[rule]]` with `refuse = true` matched; the hint names it. Mostly nothing typed was "
+        "looked at.",
+        "`radius-mfa policy explain {user} --client NAME` shows why the rules before it did not "
+        "match: docs/policy.md.",
+    ),
+    RejectReason.ATTRIBUTE_MISSING: Explanation(
+        "Password and code were right, and an attribute that the rule requires has no fitting "
+        "value; the hint says which and why. The code is not used up.",
+        "Enter the value in the directory, or take the attribute out of `required`.",
+    ),
+    RejectReason.ATTRIBUTES_TOO_LONG: Explanation(
+        "Password and code were right, and what rule and groups would send does not fit into a "
+        "reply of 4096 octets. The code is not used up.",
+        "Mostly a user of thousands of groups: let `group_map` of the client name those that it "
+        "needs.",
+    ),
 }
