@@ -195,6 +195,20 @@ async def _greedily(writer: HistoryWriter, publisher: Publisher) -> None:
         await writer.step()
 
 
+async def test_whoever_comes_late_with_the_same_events_writes_nothing(
+    history: LoginHistory, other_database: Database
+) -> None:
+    """Not even a count: a node that was stopped for long believes that it is still its turn."""
+    found = Finding(datetime.now(UTC), "asa", Result.REJECTED, "unknown_user")
+    late, after = LoginHistory(other_database), await history.position()
+    assert await history.record(after, 10, [found], [])
+    assert not await late.record(after, 10, [found], [])
+    assert not await late.record(after, 20, [found], [])
+    [count] = await history.counts(found.at, found.at + timedelta(hours=1))
+    assert count.count == 1
+    assert await late.position() == 10
+
+
 async def test_a_node_that_dies_in_its_turn_is_followed_by_another(
     publisher: Publisher, writing: Writing, history: LoginHistory
 ) -> None:
