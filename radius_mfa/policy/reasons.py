@@ -40,6 +40,17 @@ EXPLANATIONS = {
         "Narrow `base`, `filter` or `lookup` of that `[[directory.ldap]]`, or rename one of "
         "the two.",
     ),
+    RejectReason.ATTRIBUTES_TOO_LONG: Explanation(
+        "Password and code were right, and what rule and groups would send does not fit into a "
+        "reply of 4096 octets. The code is not used up.",
+        "Mostly a user of thousands of groups: let `group_map` of the client name those that it "
+        "needs.",
+    ),
+    RejectReason.ATTRIBUTE_MISSING: Explanation(
+        "Password and code were right, and an attribute that the rule requires has no fitting "
+        "value; the hint says which and why. The code is not used up.",
+        "Enter the value in the directory, or take the attribute out of `required`.",
+    ),
     RejectReason.CODE_PREDATES_REDIS: Explanation(
         "Redis has lost its memory (`redis.memory_lost`), so a code from before may have been "
         "used.",
@@ -102,6 +113,12 @@ EXPLANATIONS = {
     RejectReason.PASSWORD_MUST_CHANGE: Explanation(
         "An admin has set the password, and the directory wants another one before any login.",
         "As for `password_expired`.",
+    ),
+    RejectReason.REFUSED_BY_RULE: Explanation(
+        "A `[[rule]]` with `refuse = true` matched; the hint names it. Mostly nothing typed was "
+        "looked at.",
+        "`radius-mfa policy explain {user} --client NAME` shows which rule, and why the ones "
+        "before it did not match: see docs/policy.md.",
     ),
     RejectReason.UNDECODABLE_PASSWORD: Explanation(
         "The password's octets fit none of the client's `password_charsets`.",
