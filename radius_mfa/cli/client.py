@@ -182,7 +182,13 @@ def preview(
     as_json: JsonOption = False,
 ) -> None:
     """List whom another mfa would cut off at a client; nothing is changed."""
-    present = client_named(name, settings(ctx)).mfa
+    in_force = settings(ctx)
+    present = client_named(name, in_force).mfa
+    rules = [
+        rule.name
+        for rule in in_force.rule
+        if (rule.refuse or rule.mfa is not None) and (not rule.client or name in rule.client)
+    ]
     tried, now = mode or present, time()
 
     def row(user: UserOnRecord) -> dict[str, str]:
@@ -208,7 +214,9 @@ def preview(
         if row["then"] in _REFUSED and (tried is present or row["now"] not in _REFUSED)
     ]
     if as_json:
-        print_json({"client": name, "mfa": present, "tried": tried, "cut_off": cut_off})
+        print_json(
+            {"client": name, "mfa": present, "tried": tried, "rules": rules, "cut_off": cut_off}
+        )
         return
     of = f"of {plural(len(users), 'user')}"
     if tried is present:
@@ -220,6 +228,11 @@ def preview(
     if cut_off:
         columns = ("USER", "MFA: TOTP", "NOW", "THEN")
         print_table(columns, [tuple(row.values()) for row in cut_off], "")
+    if rules:
+        output.print(
+            f"Rules may say otherwise for some of them: {', '.join(rules)}. "
+            f"See: radius-mfa policy explain USER --client {name}"
+        )
 
 
 _SOME_DEVICE = (Device("", "", b""),)

@@ -10,12 +10,13 @@ from itertools import product
 from string import Formatter
 
 from radius_mfa.policy.groups import Group, group_key
+from radius_mfa.values import value
 
 GROUP_SEPARATOR = ";"
 """What ``{groups}`` joins by; ``{groups:,}`` by a comma."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Encoded:
     """An attribute as it goes on the wire, header and all.
 
@@ -54,7 +55,7 @@ class Template:
         return [part for part in self.parts if isinstance(part, Placeholder)]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Person:
     """What templates may say of a user: *groups* as the client knows them, what a directory has."""
 
@@ -169,7 +170,7 @@ def _encoded_once(made: Template, encode: Encoder) -> Encoded:
     return encode("".join(part for part in made.parts if isinstance(part, str)))
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class LeftOut:
     """A value that an Accept went without, and why; the value itself is not told."""
 
@@ -198,9 +199,9 @@ def granted(reply: Iterable[ReplyAttribute], person: Person) -> Grant:
             if not values:
                 missing = " and ".join(dict.fromkeys(map(_missing, made.placeholders)))
                 grant.left_out.append(LeftOut(attribute.name, missing))
-            for value in values:
+            for text in values:
                 try:
-                    grant.attributes.append(attribute.encode(value))
+                    grant.attributes.append(attribute.encode(text))
                 except ValueError as error:
                     grant.left_out.append(LeftOut(attribute.name, f"a value of the user {error}"))
                 else:

@@ -15,6 +15,7 @@ from typing import Any
 
 from radius_mfa.policy.access import Mode
 from radius_mfa.policy.attributes import ReplyAttribute
+from radius_mfa.values import value
 
 Network = IPv4Network | IPv6Network
 
@@ -89,7 +90,7 @@ def _minutes(text: str) -> int:
     return hours * 60 + minutes
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Facts:
     """What a login is judged by.
 

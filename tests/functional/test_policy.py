@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -253,6 +254,27 @@ def test_without_rules_at_a_client_nothing_is_asked_and_nothing_sent(
 
 
 # What operators are told
+
+
+def test_what_can_t_be_checked_at_start_and_what_is_risky_is_told(tmp_path: Path) -> None:
+    """With a directory that is down the server starts all the same."""
+    down = {
+        "name": "corp",
+        "preset": "openldap",
+        "servers": ["ldap://127.0.0.1:9"],
+        "start_tls": False,
+        "base": SUFFIX,
+    }
+    rules = [{"name": "office", "station": "10.0.0.0/8", "group": "x", "mfa": "off"}]
+    clients = [{"name": "one", "address": "127.0.0.1"}]
+    sections = {"directory": {"ldap": [down]}}
+    with Site(tmp_path, sections, clients=clients, top={"rule": rules}) as site:
+        server = site.start()
+        assert server.line("rule.second_factor_off")["rule"] == "office"
+        line = server.line("rule.groups_not_checked")
+        assert line["backend"] == "directory"
+        previewed = site.cli("client", "preview", "one")
+    assert "Rules may say otherwise for some of them: office." in previewed.out
 
 
 def test_a_group_that_nobody_has_is_told_at_start_and_by_policy_check(

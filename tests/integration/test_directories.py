@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import pytest
@@ -11,12 +11,13 @@ from radius_mfa.config import LdapDirectorySettings
 from radius_mfa.errors import BackendUnavailable
 from radius_mfa.ldap_setup import options
 from radius_mfa.policy.access import Enrolment
+from radius_mfa.policy.groups import Group
 from radius_mfa.policy.identity import InvalidUserNameError
 from radius_mfa.stores import directories
 from radius_mfa.stores.directories import Directories
 from radius_mfa.stores.directory_ldap import LdapDirectory
 from radius_mfa.stores.directory_local import LocalDirectory
-from radius_mfa.stores.interfaces import Identity, PasswordVerdict
+from radius_mfa.stores.interfaces import Identity, PasswordVerdict, UserMoved
 from tests.support.fake_ldap import SEARCH_DONE, FakeLdap, entry, result
 
 DONE = result(SEARCH_DONE)
@@ -220,3 +221,94 @@ async def test_a_kept_identity_says_so(world: World) -> None:
     fresh, kept = [await world.known.identify("alice") for _ in range(2)]
     assert (fresh.kept, kept.kept) == (False, True)
     assert Identity(fresh.key, fresh.name, "first", None, fresh.dn) == fresh
+
+
+class Asked:
+    """Answers for a directory, and keeps who was asked about."""
+
+    def __init__(self, answer: Any) -> None:
+        self.answer = answer
+        self.asked: list[str] = []
+
+    async def __call__(self, user: Identity, *_names: object) -> Any:
+        self.asked.append(user.dn)
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+WHAT_IS_KNOWN: list[tuple[str, Any, tuple[Any, ...]]] = [
+    ("groups", [Group("staff")], ()),
+    ("attributes", {"mail": ["a@corp.example"]}, (frozenset({"mail"}),)),
+]
+on_what_is_known = pytest.mark.parametrize(("what", "answer", "names"), WHAT_IS_KNOWN)
+
+
+@on_what_is_known
+async def test_groups_and_attributes_are_kept_as_long_as_the_user_is(
+    world: World, monkeypatch: pytest.MonkeyPatch, what: str, answer: Any, names: tuple[Any, ...]
+) -> None:
+    """By where the user stands: who was moved is asked about anew, under the same key."""
+    asked = Asked(answer)
+    monkeypatch.setattr(world.known.ldap[0], what, asked)
+    ask = getattr(world.known, what)
+    alice = await world.known.identify("alice")
+    for _ in range(3):
+        assert await ask(alice, *names) == answer
+    assert asked.asked == [alice.dn]
+    world.now += 59
+    await ask(alice, *names)
+    world.now += 2
+    await ask(alice, *names)
+    await ask(replace(alice, dn="uid=alice,ou=moved"), *names)
+    assert asked.asked == [alice.dn, alice.dn, "uid=alice,ou=moved"]
+
+
+@on_what_is_known
+async def test_nothing_stale_stands_in_for_a_directory_that_does_not_answer(
+    world: World, monkeypatch: pytest.MonkeyPatch, what: str, answer: Any, names: tuple[Any, ...]
+) -> None:
+    """Rule 9: who a user is may be known for a day, what they may do not."""
+    asked = Asked(answer)
+    monkeypatch.setattr(world.known.ldap[0], what, asked)
+    ask = getattr(world.known, what)
+    alice = await world.known.identify("alice")
+    await ask(alice, *names)
+    world.now += 61
+    asked.answer = BackendUnavailable("directory", "hangs")
+    with pytest.raises(BackendUnavailable, match="hangs"):
+        await ask(alice, *names)
+
+
+@on_what_is_known
+async def test_a_user_who_moved_is_looked_up_again(
+    world: World, monkeypatch: pytest.MonkeyPatch, what: str, answer: Any, names: tuple[Any, ...]
+) -> None:
+    monkeypatch.setattr(world.known.ldap[0], what, Asked(UserMoved("directory", "moved")))
+    alice = await world.known.identify("alice")
+    kept = await world.known.identify("alice")
+    with pytest.raises(UserMoved):
+        await getattr(world.known, what)(kept, *names)
+    assert world.first.searched == ["alice"]
+    assert (await world.known.identify("alice")).key == alice.key
+    assert world.first.searched == ["alice"] * 2
+    assert answer
+
+
+async def test_what_the_local_directory_s_users_have_is_asked_of_nobody(world: World) -> None:
+    bob = await world.known.identify("bob")
+    assert await world.known.groups(bob) == ()
+    assert await world.known.attributes(bob, {"mail"}) == {}
+
+
+async def test_users_of_thousands_of_groups_do_not_fill_the_memory(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bad input: at most 50,000 groups are kept, the newest users' ones."""
+    asked = Asked([Group(f"group {number}") for number in range(9_999)])
+    monkeypatch.setattr(world.known.ldap[0], "groups", asked)
+    users = [Identity(f"LDAP/first/{n}", f"u{n}", "first", dn=f"uid=u{n}") for n in range(6)]
+    for user in [*users, *users[1:], users[0]]:
+        assert len(await world.known.groups(user)) == 9_999
+    assert asked.asked == [*(user.dn for user in users), users[0].dn]
+    assert world.known._groups._held == 50_000

@@ -4,13 +4,14 @@ import re
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
+import ldap
 import pytest
 
 from radius_mfa.errors import BackendUnavailable
 from radius_mfa.policy.identity import InvalidUserNameError
 from radius_mfa.stores import directory_ldap
 from radius_mfa.stores.directory_ldap import LdapDirectory
-from radius_mfa.stores.interfaces import PasswordVerdict
+from radius_mfa.stores.interfaces import Identity, PasswordVerdict, UserMoved
 from tests.support.ldap_directory import directory, found
 from tests.support.slapd import SUFFIX, RealSlapd, group, person
 
@@ -221,6 +222,54 @@ async def test_ten_thousand_groups_are_read_page_by_page(
     monkeypatch.setattr(directory_ldap, "MAX_GROUPS", MANY_GROUPS - 1)
     with pytest.raises(BackendUnavailable, match="more than 9999 groups"):
         await corp.groups(user)
+
+
+@pytest.mark.parametrize(
+    ("asked", "like"),
+    [
+        ("level1", ["level1"]),
+        ("LEVEL2", ["level2"]),
+        ("odd, (one) * ü", ["odd, (one) * ü"]),
+        (f"CN=Level1, ou=groups,{SUFFIX}", [f"CN=Level1, ou=groups,{SUFFIX}"]),
+        (f"cn=level1,ou=people,{SUFFIX}", []),
+        ("lop1", ["level1", "level2", "level3", "level4", "level5", "level6", "level7", "level8"]),
+        ("alice", []),
+        ("*", []),
+    ],
+)
+async def test_a_group_that_there_is_not_is_told_from_one_that_there_is(
+    corp: LdapDirectory, asked: str, like: list[str]
+) -> None:
+    """Names that begin alike are for a hint; a user is no group, a filter character a character."""
+    found = await corp.groups_like(asked)
+    assert set(found) >= set(like)
+    assert like or not found
+    assert (asked.lower() in map(str.lower, found)) is (len(like) == 1)
+
+
+async def test_attributes_come_as_they_are_and_what_is_not_there_is_left_out(
+    slapd: RealSlapd, corp: LdapDirectory
+) -> None:
+    """Bad input: octets that are no UTF-8 pass, for an attribute of octets may take them."""
+    user = await found(corp, "alice2")
+    slapd.modify(user.dn, description=["Süd", "two"])
+    slapd.admin.modify_s(user.dn, [(ldap.MOD_REPLACE, "jpegPhoto", [b"\xff\xd8"])])
+    names = frozenset({"description", "jpegphoto", "telephonenumber", "userpassword"})
+    attributes = await corp.attributes(user, names)
+    assert set(attributes["description"]) == {"Süd", "two"}
+    assert attributes["jpegphoto"] == ["\udcff\udcd8"]
+    assert set(attributes) == {"description", "jpegphoto"}, "and no password is ever readable"
+
+
+@pytest.mark.parametrize("groups", ["member-of", "attributes"])
+async def test_an_entry_that_is_not_there_any_more_is_no_user_without_groups(
+    slapd: RealSlapd, groups: str
+) -> None:
+    """Rule 9: or else a user who was moved would be in no group, and under no rule."""
+    gone = Identity("LDAP/corp/x", "x", "corp", dn=f"uid=gone,ou=people,{SUFFIX}", kept=True)
+    async with directory(slapd.section(groups="member-of")) as corp:
+        with pytest.raises(UserMoved):
+            await (corp.groups(gone) if groups == "member-of" else corp.attributes(gone, ["mail"]))
 
 
 async def test_groups_can_be_left_alone(slapd: RealSlapd) -> None:

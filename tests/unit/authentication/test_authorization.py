@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from radius_mfa.authentication.authorization import MAX_GRANTED_OCTETS
-from radius_mfa.authentication.login import Trace
+from radius_mfa.authentication.login import Attempt, CodeDue, Login, Trace
 from radius_mfa.errors import BackendUnavailable
 from radius_mfa.policy.access import Mode
 from radius_mfa.policy.attributes import Encoded, ReplyAttribute, reply_attribute
-from radius_mfa.policy.decision import Accept, RejectReason
+from radius_mfa.policy.decision import Accept, Reject, RejectReason
 from radius_mfa.policy.groups import Group
 from radius_mfa.policy.rules import ClientPolicy, Rule, period
 from radius_mfa.protocol.reply_attributes import encoder
@@ -285,6 +285,40 @@ async def test_hours_are_those_of_the_time_zone() -> None:
     assert await world.login(PASSWORD + code()) == ACCEPT
     later = NOW + 3600
     assert await world.login(PASSWORD + totp.code(at=later), now=later) is REFUSED
+
+
+# A code that comes later
+
+
+async def test_a_password_alone_whose_code_is_due_is_granted_nothing_yet() -> None:
+    """What it proved is not how the login will have proved itself."""
+    alone = Rule("alone", method=frozenset({"password"}), refuse=True)
+    world = Ruled(alone, STAFF, groups=["staff"])
+    attempt = Attempt("asa", "alice", PASSWORD.encode(), b"first")
+    login = Login(
+        world.attempts,
+        world.enrolments,
+        world.directory,
+        world.recovery_codes,
+        digest_key=b"k" * 32,
+        policies=world.policies,
+    )
+    assert isinstance(await login.decide_password(attempt, NOW, Trace()), CodeDue)
+    assert world.directory.looked_up == []
+    second = replace(attempt, typed=code().encode(), packet=b"second", password_proven=True)
+    outcome = await login.decide(second, NOW, Trace())
+    assert outcome.decision == ACCEPT
+    assert [one.octets for one in outcome.granted] == [FILTER_STAFF]
+    unenrolled = replace(second, mode=Mode.OFF, password_proven=False, packet=b"third")
+    refused = await login.decide(replace(unenrolled, typed=PASSWORD.encode()), NOW, Trace())
+    assert isinstance(refused.decision, Reject)
+    assert refused.decision.reason is REFUSED
+
+
+async def test_the_portal_is_no_client_even_where_one_has_its_name() -> None:
+    world = Ruled(replace(OUT, group=frozenset()))
+    assert await world.login(PASSWORD + code(), mode=None) == ACCEPT
+    assert world.trace.case is None
 
 
 # The same login once more
