@@ -2,7 +2,7 @@
 
 import pytest
 
-from radius_mfa.policy.access import ACCESS, Enrolment, Mode, Need, State, needed, state
+from radius_mfa.policy.access import ACCESS, PORTAL, Enrolment, Mode, Need, State, needed, state
 from radius_mfa.policy.decision import RejectReason
 from radius_mfa.policy.requirement import Requirement
 from radius_mfa.policy.totp import Device
@@ -171,3 +171,35 @@ def test_a_code_is_as_long_as_the_users_devices_make_it(
 ) -> None:
     """A06: nobody's password is cut by a length that none of their devices has."""
     assert Enrolment(known=True, devices=devices).code_lengths == lengths
+
+
+# ---- The portal ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("enrolment", "expected"),
+    [
+        (Enrolment(known=True), Need.PASSWORD),
+        (Enrolment(known=True, requirement=RUNNING), Need.PASSWORD),
+        (Enrolment(known=True, requirement=OVER), Need.PASSWORD),
+        (Enrolment(known=True, requirement=AHEAD), Need.PASSWORD),
+        (Enrolment(known=True, devices=(PHONE,)), Need.CODE),
+        (Enrolment(known=True, devices=(PHONE,), requirement=OVER), Need.CODE),
+        (
+            Enrolment(known=True, devices=(PHONE,), requirement=Requirement(exempt_until=LATER)),
+            Need.CODE,
+        ),
+        (
+            Enrolment(known=True, requirement=Requirement(factor_suspended=True)),
+            RejectReason.FACTOR_SUSPENDED,
+        ),
+        (Enrolment(known=True, suspended=True), RejectReason.USER_SUSPENDED),
+        (Enrolment(), RejectReason.UNKNOWN_USER),
+    ],
+)
+def test_the_portal_opens_to_who_has_still_to_enrol(
+    enrolment: Enrolment, expected: Need | RejectReason
+) -> None:
+    """Also after the period: it is the way out. Whoever has a device needs it, exempt or not."""
+    assert needed(enrolment, None, NOW) is expected
+    assert set(PORTAL) == set(ACCESS)
