@@ -7,7 +7,6 @@ import structlog
 from starlette.responses import HTMLResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from radius_mfa.errors import BackendUnavailable
 from radius_mfa.portal.pages import fault_page
 from radius_mfa.portal.services import Policy
 
@@ -106,11 +105,6 @@ class Gate:
         try:
             async with asyncio.timeout(REQUEST_SECONDS):
                 await self._app(scope, receive, send)
-        except BackendUnavailable as error:
-            log.error(  # noqa: TRY400 - the cause is told
-                "portal.unavailable", backend=error.backend, cause=error.cause, path=scope["path"]
-            )
-            return 503
         except TimeoutError:
             log.error("portal.unavailable", backend="deadline", path=scope["path"])  # noqa: TRY400
             return 503

@@ -1,5 +1,6 @@
 """The application: every page, behind the gate."""
 
+import structlog
 from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
@@ -7,11 +8,14 @@ from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Scope
 
+from radius_mfa.errors import BackendUnavailable
 from radius_mfa.portal import devices, overview, recovery, sessions, sign_in
 from radius_mfa.portal.gate import Gate
 from radius_mfa.portal.pages import STATIC, fault_page
 from radius_mfa.portal.services import Services
 from radius_mfa.portal.visit import Go, set_token, visitor
+
+log = structlog.get_logger()
 
 STATIC_SECONDS = 31_536_000
 """A file that changes gets another path, so browsers may keep one for a year."""
@@ -33,6 +37,8 @@ def application(services: Services) -> ASGIApp:
     app.add_exception_handler(Go, _go)
     app.add_exception_handler(HTTPException, _fault)
     app.add_exception_handler(RequestValidationError, _not_read)
+    app.add_exception_handler(BackendUnavailable, _unavailable)
+    app.add_exception_handler(Exception, _failed)
     return Gate(app, services.policy)
 
 
@@ -55,6 +61,17 @@ async def _go(request: Request, error: Exception) -> Response:
 async def _fault(_request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - by registration
     return HTMLResponse(fault_page(error.status_code), error.status_code, error.headers)
+
+
+async def _unavailable(request: Request, error: Exception) -> Response:
+    assert isinstance(error, BackendUnavailable)  # noqa: S101 - by registration
+    path = request.url.path
+    log.error("portal.unavailable", backend=error.backend, cause=error.cause, path=path)
+    return HTMLResponse(fault_page(503), 503)
+
+
+async def _failed(_request: Request, _error: Exception) -> Response:
+    return HTMLResponse(fault_page(500), 500)  # raised on, and told by the gate
 
 
 async def _not_read(_request: Request, _error: Exception) -> Response:

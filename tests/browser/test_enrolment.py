@@ -150,3 +150,48 @@ def test_every_page_is_clean_at_both_widths(tab: Tab, portal_site: Site, user: s
     tab.page.goto(f"{tab.portal.origin}/nowhere")
     looked_at(tab, "fault")
     tab.faults.clear()  # the browser tells of the 404
+
+
+def test_everything_works_without_javascript(tab_without_scripts: Tab, user: str) -> None:
+    """On a phone: enrol, save the codes, rename, sign out, sign in with a recovery code."""
+    tab = tab_without_scripts
+    _, codes = enrolled(tab, user)
+    with tab.page.expect_download() as download:
+        tab.press("Save as a file")
+    assert codes[0] in download.value.path().read_text("utf-8")
+    assert not tab.page.get_by_text("Print", exact=True).is_visible()
+    tab.page.get_by_role("link", name="I have kept them").click()
+    tab.page.get_by_role("link", name="Rename Phone").click()
+    tab.fill("New name", "My \N{MOBILE PHONE}")
+    tab.press("Rename")
+    assert tab.page.get_by_role("link", name="Remove My \N{MOBILE PHONE}").is_visible()
+    tab.press("Sign out")
+    tab.sign_in(user, PASSWORD)
+    tab.fill("Code", codes[0])
+    tab.press("Go on")
+    assert tab.page.get_by_text("9 are left.").is_visible()
+
+
+def test_keyboard_alone_is_enough(tab: Tab, user: str) -> None:
+    """The first field has the focus, tab and enter do the rest, the first stop skips the bar."""
+    tab.open("/sign-in")
+    tab.page.keyboard.type(user)
+    tab.page.keyboard.press("Tab")
+    tab.page.keyboard.type(PASSWORD)
+    tab.page.keyboard.press("Enter")
+    tab.page.get_by_role("heading", name=f"Hello, {user}").wait_for()
+    tab.page.keyboard.press("Tab")
+    assert tab.page.evaluate("document.activeElement.textContent") == "Skip to the content"
+    tab.page.keyboard.press("Enter")
+    tab.page.keyboard.press("Tab")
+    assert tab.page.evaluate("document.activeElement.textContent") == "Set up a device"
+
+
+def test_two_clicks_send_a_form_once(tab: Tab, user: str) -> None:
+    """A second click on Finish would find the code used: the first one's answer is what counts."""
+    tab.sign_in(user, PASSWORD)
+    tab.open("/devices/new")
+    tab.press("Show the QR code")
+    tab.fill("First code", scanned(tab.page).now())
+    tab.page.get_by_role("button", name="Finish").dblclick()
+    tab.page.get_by_role("heading", name="Keep your recovery codes").wait_for()
