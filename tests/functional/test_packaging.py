@@ -266,7 +266,7 @@ _TO_JSON = "import json, sys, yaml; json.dump(yaml.safe_load(sys.stdin), sys.std
 def compose() -> dict[str, Any]:
     """The Compose file as Compose itself understands it."""
     done = subprocess.run(
-        [tool("docker-compose"), "--profile", "admin", "config"],
+        [tool("docker-compose"), "--profile", "admin", "--profile", "portal", "config"],
         cwd=ROOT,
         env=os.environ | {"RADIUS_MFA_SITE": "/site"},
         capture_output=True,
@@ -287,7 +287,7 @@ def compose() -> dict[str, Any]:
     return read
 
 
-@pytest.mark.parametrize("name", ["server", "admin", "redis", "postgres"])
+@pytest.mark.parametrize("name", ["server", "portal", "admin", "redis", "postgres"])
 def test_no_container_may_do_more_than_it_must(compose: dict[str, Any], name: str) -> None:
     service = compose["services"][name]
     assert service["read_only"] is True
@@ -297,7 +297,7 @@ def test_no_container_may_do_more_than_it_must(compose: dict[str, Any], name: st
     assert not {"privileged", "cap_add", "devices", "network_mode", "pid", "ipc"} & set(service)
 
 
-@pytest.mark.parametrize("name", ["server", "redis", "postgres"])
+@pytest.mark.parametrize("name", ["server", "portal", "redis", "postgres"])
 def test_containers_are_watched_and_started_again(compose: dict[str, Any], name: str) -> None:
     service = compose["services"][name]
     assert service["restart"] == "unless-stopped"
@@ -310,13 +310,19 @@ def test_server_waits_for_healthy_backends(compose: dict[str, Any]) -> None:
     assert compose["services"]["server"]["depends_on"] == {"redis": healthy, "postgres": healthy}
 
 
-def test_only_radius_is_published_and_backends_are_cut_off(compose: dict[str, Any]) -> None:
+def test_only_radius_and_the_portal_are_published_and_backends_are_cut_off(
+    compose: dict[str, Any],
+) -> None:
     services = compose["services"]
-    assert [name for name, service in services.items() if "ports" in service] == ["server"]
-    (port,) = services["server"]["ports"]
-    assert (port["target"], int(port["published"]), port["protocol"]) == (1812, 1812, "udp")
+    published = {name: one["ports"] for name, one in services.items() if "ports" in one}
+    assert published.keys() == {"server", "portal"}
+    for name, number, protocol in (("server", 1812, "udp"), ("portal", 8443, "tcp")):
+        (port,) = published[name]
+        expected = (number, number, protocol)
+        assert (port["target"], int(port["published"]), port["protocol"]) == expected
     assert compose["networks"]["backends"] == {"internal": True}
     assert set(services["server"]["networks"]) == {"backends", "gateways"}
+    assert set(services["portal"]["networks"]) == {"backends", "browsers"}
     for name in ("admin", "redis", "postgres"):
         assert set(services[name]["networks"]) == {"backends"}
 
@@ -326,10 +332,14 @@ def test_what_must_last_lies_in_named_volumes(compose: dict[str, Any]) -> None:
     mounts = {name: set(service["volumes"]) for name, service in services.items()}
     assert mounts["redis"] == {"redis:/data:rw"}
     assert mounts["postgres"] == {"postgres:/var/lib/postgresql/data:rw"}
-    assert mounts["server"] == {
-        "data:/var/lib/radius-mfa:rw",
-        "/site/config:/etc/radius-mfa:ro",  # the server may not change its own configuration
-    }
+    assert (
+        mounts["portal"]
+        == mounts["server"]
+        == {
+            "data:/var/lib/radius-mfa:rw",
+            "/site/config:/etc/radius-mfa:ro",  # the server may not change its own configuration
+        }
+    )
     assert "/site/config:/etc/radius-mfa:rw" in mounts["admin"]
     assert set(compose["volumes"]) == {"data", "redis", "postgres"}
 
@@ -339,6 +349,7 @@ def test_secrets_come_from_files_and_reach_only_who_needs_them(compose: dict[str
     given = {name: {s["source"] for s in service["secrets"]} for name, service in services.items()}
     assert given == {
         "server": SECRETS,
+        "portal": SECRETS,
         "admin": SECRETS,
         "redis": {"redis_password"},
         "postgres": {"postgres_password"},
