@@ -128,7 +128,9 @@ def services(settings: Settings, stores: Stores, port: int) -> Services:
         reject_delay_seconds=settings.radius.reject_delay_seconds,
         sign_ins_per_minute=portal.sign_ins_per_minute,
     )
-    return Services(policy, login, stores.enrolments, stores.recovery_codes, sessions)
+    return Services(
+        policy, login, stores.enrolments, stores.recovery_codes, sessions, stores.history
+    )
 
 
 def origin(settings: Settings, port: int) -> str:

@@ -6,6 +6,7 @@ from ipaddress import IPv4Network, IPv6Network
 from radius_mfa.authentication.login import Login
 from radius_mfa.policy.totp import Algorithm, Window
 from radius_mfa.stores.enrolments import EnrolmentStore
+from radius_mfa.stores.login_history import LoginHistory
 from radius_mfa.stores.recovery_codes import RecoveryCodeStore
 from radius_mfa.stores.sessions import SessionStore
 
@@ -54,6 +55,7 @@ class Services:
     enrolments: EnrolmentStore
     recovery_codes: RecoveryCodeStore
     sessions: SessionStore
+    history: LoginHistory
     areas: tuple[Area, ...] = (USERS,)
 
     def area(self, path: str) -> Area:

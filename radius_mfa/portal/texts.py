@@ -20,6 +20,7 @@ NOTICES = {
     "device_removed": "The device is removed. Its codes do not work any more.",
     "device_renamed": "The device has its new name.",
     "device_gone": "That device is not there any more.",
+    "not_me": "Your admins can see now that it was not you. Change your password.",
     "session_ended": "That session is ended.",
     "signed_out_everywhere": "You are signed out, here and everywhere else.",
 }

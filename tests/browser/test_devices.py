@@ -11,7 +11,7 @@ from radius_mfa.stores import audit
 from radius_mfa.stores.sessions import token_digest
 from tests.support.portal import Browser, PortalProcess, forms, text_of
 from tests.support.radius import ACCESS_ACCEPT, ACCESS_REJECT
-from tests.support.server import PASSWORD, RunningServer, Site
+from tests.support.server import PASSWORD, RunningServer, Site, eventually
 from tests.support.totp import SEED, code, wrong_code
 
 pytestmark = pytest.mark.xdist_group("browser")
@@ -323,3 +323,31 @@ def test_seeds_and_codes_are_in_no_log(portal: PortalProcess, newcomer: str) -> 
     browser.send(browser.get("/"), "/sign-out")
     for secret in (seed, *codes, browser.cookies["__Host-radius-mfa"], SEED, PASSWORD):
         assert secret not in portal.text
+
+
+def test_own_logins_are_listed_and_one_that_was_not_me_is_on_the_trail(
+    portal_site: Site, portal: PortalProcess, server: RunningServer
+) -> None:
+    """Nobody else's; what the VPN calls itself and its user's place comes back as text."""
+    user, other = portal_site.fresh_user(), portal_site.fresh_user()
+    with server.nas() as nas:
+        assert nas.login(user, PASSWORD + code(), [(31, b"<b>198.51.100.7</b>")]).code == 2
+        nas.login(user, PASSWORD + wrong_code(), [(31, b"198.51.100.8")])
+        nas.login(other, PASSWORD + wrong_code(), [(31, b"198.51.100.9")])
+    browser = portal.browser()
+    browser.sign_in(user, PASSWORD, code(offset=1))
+    page = eventually(
+        lambda: "refused" in (page := browser.get("/logins")).text and page, "the history"
+    )
+    assert "let in" in text_of(page)
+    assert "198.51.100.8" in text_of(page)
+    assert "198.51.100.9" not in page.text
+    assert "<b>" not in page.text
+    page = browser.send(page, "/logins/not-me")
+    assert "Your admins can see" in text_of(page)
+    browser.post("/logins/not-me", {**forms(page)["/sign-out"], "login": "1"})  # nobody's
+    rows = portal_site.with_stores(lambda s: audit.entries(s.database, who=user))
+    [row] = [row for row in rows if row.act == "login.not_me"]
+    assert row.subject == user
+    assert row.detail["client"] == "nas"
+    assert row.detail["result"] == "accepted"

@@ -102,7 +102,9 @@ def looked_at(tab: Tab, name: str) -> None:
         assert not found, f"{name}: {[(one['id'], one['help']) for one in found]}"
 
 
-def test_every_page_is_clean_at_both_widths(tab: Tab, portal_site: Site, user: str) -> None:
+def test_every_page_is_clean_at_both_widths(
+    tab: Tab, portal_site: Site, user: str, server: RunningServer
+) -> None:
     """Axe finds nothing, nothing scrolls sideways at 390 and 1280 px, light and dark."""
     tab.open("/sign-in")
     looked_at(tab, "sign-in")
@@ -130,11 +132,14 @@ def test_every_page_is_clean_at_both_widths(tab: Tab, portal_site: Site, user: s
     [code, *_] = tab.page.locator("ol.codes li").all_inner_texts()
     tab.page.get_by_role("link", name="I have kept them").click()
     looked_at(tab, "overview")
+    with server.nas() as nas:
+        nas.login(user, PASSWORD + wrong_code(), [(31, b"198.51.100.8")])
     for link, name in [
         ("Rename Work phone", "device-rename"),
         ("Remove Work phone", "device-remove"),
         ("Make new ones", "recovery-codes"),
         ("Sessions", "sessions"),
+        ("Logins", "logins"),
     ]:
         tab.open("/")
         tab.page.get_by_role("link", name=link).click()

@@ -1,0 +1,42 @@
+"""The user's own logins at the VPN, and a word to the admins where one was somebody else's."""
+
+from fastapi import APIRouter
+from fastapi.responses import Response
+
+from radius_mfa.portal.visit import Go, SignedIn, UserVisit
+from radius_mfa.stores.login_history import PastLogin
+
+router = APIRouter(prefix="/logins")
+
+LOGINS = 30
+
+
+@router.get("")
+async def show(user: SignedIn) -> Response:
+    """List the newest logins."""
+    return await user.page("logins.html", logins=await _recent(user))
+
+
+@router.post("/not-me")
+async def not_me(user: SignedIn) -> Response:
+    """Put on the audit trail that a login was not the user's; admins see it there."""
+    wanted = user.visit.field("login")
+    login = next((one for one in await _recent(user) if str(one.event_id) == wanted), None)
+    if login is None:
+        raise Go("/logins")
+    with user.visit.acting():
+        async with user.visit.services.enrolments.noted(
+            user.session.user,
+            "login.not_me",
+            at=login.at.isoformat(timespec="seconds"),
+            result=login.result.value,
+            client=login.client,
+            station=login.station,
+            request_id=login.request_id,
+        ):
+            pass
+    return await user.visit.go("/logins", notice="not_me")
+
+
+async def _recent(user: UserVisit) -> list[PastLogin]:
+    return await user.visit.services.history.recent(user.session.user, LOGINS)
