@@ -114,12 +114,6 @@ EXPLANATIONS = {
         "An admin has set the password, and the directory wants another one before any login.",
         "As for `password_expired`.",
     ),
-    RejectReason.REFUSED_BY_RULE: Explanation(
-        "A `[[rule]]` with `refuse = true` matched; the hint names it. Mostly nothing typed was "
-        "looked at.",
-        "`radius-mfa policy explain {user} --client NAME` shows which rule, and why the ones "
-        "before it did not match: see docs/policy.md.",
-    ),
     RejectReason.UNDECODABLE_PASSWORD: Explanation(
         "The password's octets fit none of the client's `password_charsets`.",
         "The gateway sends another character set: add it, such as `password_charsets = "
