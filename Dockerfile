@@ -2,14 +2,18 @@
 
 FROM python:3.11-slim-bookworm AS build
 WORKDIR /src
-COPY pyproject.toml README.md requirements.lock ./
+# python-ldap is published as source alone.
+RUN apt-get update -q && apt-get install -qy --no-install-recommends gcc libldap2-dev libsasl2-dev
+COPY pyproject.toml README.md requirements-ldap.lock ./
 COPY config config
 COPY dictionaries dictionaries
 COPY docker/install.sh docker/
 COPY radius_mfa radius_mfa
-RUN docker/install.sh /opt/radius-mfa
+RUN docker/install.sh /opt/radius-mfa ldap
 
 FROM python:3.11-slim-bookworm
+RUN apt-get update -q && apt-get install -qy --no-install-recommends libldap-2.5-0 libsasl2-2 \
+ && rm -rf /var/lib/apt/lists/*
 # A number, and one that no user of the host is likely to have: docker/prepare.sh gives it the secrets.
 RUN groupadd --gid 10001 radius-mfa \
  && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /var/lib/radius-mfa \

@@ -71,6 +71,7 @@ LOCK := uv pip compile --no-strip-extras -q --universal --python-version 3.11 --
 
 lock:
 	$(LOCK) --group build -o requirements.lock
+	$(LOCK) --extra ldap --group build --group build-ldap -o requirements-ldap.lock
 	$(LOCK) --extra ldap --group build --group dev -o requirements-dev.lock
 
 clean:

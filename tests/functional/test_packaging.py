@@ -87,16 +87,20 @@ def test_image_is_installed_by_the_script_that_this_test_runs() -> None:
     build, final = dockerfile()
     assert build.base == "python:3.11-slim-bookworm AS build"
     assert final.base == "python:3.11-slim-bookworm", "what was compiled for one must fit the other"
-    assert build.all("RUN") == [f"docker/install.sh {PREFIX}"]
+    headers, install = build.all("RUN")
+    assert install == f"docker/install.sh {PREFIX} ldap"
+    assert headers.endswith("--no-install-recommends gcc libldap2-dev libsasl2-dev")
     assert final.all("COPY") == [f"--from=build {PREFIX} {PREFIX}"]
-    assert not re.search(r"\b(apt|apt-get|pip|curl|wget|gcc)\b", final.only("RUN"))
+    libraries, _users = final.all("RUN")
+    assert "--no-install-recommends libldap-2.5-0 libsasl2-2 " in libraries
+    assert not re.search(r"\b(pip|curl|wget|gcc)\b", " ".join(final.all("RUN")))
     assert not build.all("ADD") + final.all("ADD")
 
 
 def test_image_serves_as_a_user_without_rights_and_checks_its_health() -> None:
     _, final = dockerfile()
     assert final.only("USER") == f"{SERVER_USER}:{SERVER_USER}"
-    assert f"install -d -o {SERVER_USER} -g {SERVER_USER} -m 0700" in final.only("RUN")
+    assert f"install -d -o {SERVER_USER} -g {SERVER_USER} -m 0700" in final.all("RUN")[1]
     assert json.loads(final.only("ENTRYPOINT")) == ["radius-mfa"]
     assert json.loads(final.only("CMD")) == ["serve"]
     assert final.only("EXPOSE") == "1812/udp"
@@ -167,7 +171,7 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Installation:
         tmp_path_factory.mktemp("elsewhere"),
         {file.relative_to(tree): file.read_bytes() for file in files_below(tree)},
     )
-    command = dockerfile()[0].only("RUN").replace(PREFIX, str(made.prefix))
+    command = dockerfile()[0].all("RUN")[1].replace(PREFIX, str(made.prefix))
     environ = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run(
         shlex.split(command),
@@ -191,6 +195,14 @@ def test_installed_program_needs_nothing_of_the_tree(installation: Installation)
     """It answers from a folder that has nothing to do with it, after the source is gone."""
     assert installation.run("radius-mfa", "--version") == f"radius-mfa {__version__}\n"
     assert installation.package.is_relative_to(installation.prefix)
+
+
+def test_installed_program_can_ask_a_directory(installation: Installation) -> None:
+    """python-ldap is compiled for the image, and nothing that compiles stays in it."""
+    installation.run("python", "-c", "import ldap; import radius_mfa.stores.directory_ldap")
+    left = installation.run("python", "-c", "import sys; print(sys.prefix)").strip()
+    names = [path.name for path in Path(left).glob("lib/python*/site-packages/*")]
+    assert not [name for name in names if re.match(r"(pip|setuptools|hatchling)\b", name)]
 
 
 def test_installed_package_holds_every_file_of_the_tree(installation: Installation) -> None:
