@@ -113,7 +113,9 @@ class _Explained:
         directory = stores.directories
         names = {"client": self._client.name, "station": station}
         case = Case(self._policy, directory, self._user, self._enrolment, now=now, **names)
-        opened = await case.opened(self._client.mfa)
+        opened: Mode | Reject = self._client.mfa
+        if self._enrolment.known and not self._enrolment.suspended:  # others are judged by no rule
+            opened = await case.opened(self._client.mfa)
         early = case.rule
         refused = opened if isinstance(opened, Reject) else None
         need = None

@@ -1,5 +1,6 @@
 """What ``config check`` finds in rules and reply attributes: each fault with line and cure."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -115,6 +116,35 @@ FAULTS = {
     ),
     'grop = "staff"': "rule[1].grop: there is no such setting (did you mean group?)",
 }
+
+
+RECIPES = re.findall(
+    r"^```toml\n(.*?)^```",
+    (Path(__file__).parents[2] / "docs" / "policy.md").read_text("utf-8"),
+    re.MULTILINE | re.DOTALL,
+)
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda text: text.split('"')[1])
+def test_every_recipe_of_the_documentation_can_be_copied(recipe: str, tmp_path: Path) -> None:
+    secret = 'secret = "0123456789abcdef"'
+    text = re.sub("^secret_file = .*$", secret, recipe, flags=re.MULTILINE)
+    known = loaded(f"{text}\n{HEAD}{LDAP}", tmp_path)
+    assert known.settings.rule or known.settings.client[0].group_attribute
+    assert known.warnings == []
+    assert policies(known.settings)
+
+
+def test_rules_may_come_from_the_environment(tmp_path: Path) -> None:
+    path = tmp_path / "r.toml"
+    path.write_text(HEAD, "utf-8")
+    rule = '[{"name": "x", "client": "asa-hq", "reply": {"Session-Timeout": 60, "Clas": "a"}}]'
+    with pytest.raises(FaultyConfiguration) as refused:
+        load(path, {"RADIUS_MFA_RULE": rule, "RADIUS_MFA_TIME_ZONE": "Europe/Berlin"})
+    assert str(refused.value) == (
+        "environment variable RADIUS_MFA_RULE: rule[1].reply.Clas: no attribute is called Clas "
+        "(did you mean Class?)"
+    )
 
 
 @pytest.mark.parametrize("text", FAULTS, ids=lambda text: text[:40])
