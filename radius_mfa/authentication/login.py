@@ -54,7 +54,8 @@ class Attempt:
 
     *packet* identifies the very packet, so that a retransmission finds its verdict even where
     the node that gave it is gone. *session_id* is the NAS's Acct-Session-Id. *mode* is None at the
-    portal, which is no client. With *password_proven* the field is the code and nothing else.
+    portal, which is no client. With *password_proven* the field is the code and nothing else; with
+    *in_a_row* it is two codes of one device, one after the other, by whatever time its clock shows.
     """
 
     client: str
@@ -65,6 +66,7 @@ class Attempt:
     split: SplitPolicy = SplitPolicy()
     mode: Mode | None = Mode.ALWAYS
     password_proven: bool = False
+    in_a_row: bool = False
     calling_station_id: str = ""
     session_id: bytes | None = None
     failover_grace_seconds: int = 0
@@ -88,15 +90,16 @@ class Stopwatch:
 class Trace:
     """What the log should know of a login, however it ends: whose it is, and where time went.
 
-    *identity* is NOBODY where the name typed is no name. *case* is what the rules made of the
-    login, None where the client has none.
+    *identity* is NOBODY where the name typed is no name. *match* says whose code was typed, and of
+    when. *case* is what the rules made of the login, None where the client has none.
     """
 
-    __slots__ = ("case", "database", "directory", "identity", "redis")
+    __slots__ = ("case", "database", "directory", "identity", "match", "redis")
 
     def __init__(self) -> None:
         self.identity = NOBODY
         self.case: Case | None = None
+        self.match: Match | None = None
         self.redis, self.database, self.directory = Stopwatch(), Stopwatch(), Stopwatch()
 
 
@@ -256,6 +259,7 @@ class Login:
             isinstance(chosen, Reject)
             and chosen.reason is Reason.WRONG_CODE
             and enrolment.recovery_codes
+            and not attempt.in_a_row
         ):
             chosen = await self._recovery(attempt, user, now, trace) or chosen
         if isinstance(chosen, Reject):
@@ -274,6 +278,7 @@ class Login:
                 consumed = await self._recovery_codes.consume(chosen.recovery, login, now)
             if not consumed:
                 return self._rejected(_USED_RECOVERY_CODE, attempt, user.key)
+        trace.match = chosen.match
         counted = Factor.CODE in self._counted_factors  # should the code turn out to be used
         wrong_value = self._digest("wrong", user.key, attempt.typed or b"")
         return Settlement(
@@ -376,7 +381,29 @@ class Login:
             return Reject(Reason.EMPTY_PASSWORD)
         if need is Need.PASSWORD:
             return _Chosen(attempt.typed, "password")
+        if attempt.in_a_row:
+            return self._in_a_row(attempt.typed, enrolment, loaded, now)
         return self._split(attempt.typed, attempt.split, enrolment, loaded, now)
+
+    def _in_a_row(
+        self, typed: bytes, enrolment: Enrolment, loaded: Loaded, now: float
+    ) -> "_Chosen | Reject":
+        """Return the second of two codes in a row, both unused, or why it is none."""
+        found = (
+            totp.matches_in_a_row(enrolment.devices, typed.decode("ascii"), now)
+            if typed.isdigit()  # of octets: ASCII digits alone
+            else []
+        )
+        unused = [
+            match
+            for match in found
+            if self._unused(Match(match.device, match.time_step - 1), loaded)
+        ]
+        if unused:
+            return _Chosen(b"", "totp", max(unused, key=lambda match: match.time_step))
+        if found:
+            return self._used_code(found[0], loaded)
+        return Reject(Reason.WRONG_CODE, "no two codes in a row of one device")
 
     def _split(
         self, typed: bytes, policy: SplitPolicy, enrolment: Enrolment, loaded: Loaded, now: float

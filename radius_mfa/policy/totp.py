@@ -14,6 +14,12 @@ from radius_mfa.values import value
 MAX_LOOK_STEPS = 10
 """The widest window that may be configured, in steps to either side."""
 
+RESYNC_STEPS = 120
+"""How far around now two codes in a row are looked for: an hour with codes of 30 seconds.
+
+Two six-digit codes are right by accident once in 4 * 10^9 tries (RFC 4226 section 7.4).
+"""
+
 HINT_STEPS = 20
 """How far around now a refused code is looked for, to tell the operator of a wrong clock."""
 
@@ -31,6 +37,7 @@ class Device:
     """An enrolled authenticator, its first code confirmed.
 
     *confirmed_step* is the time step of that first code: it was used, and so was all before it.
+    *drift_steps* is by how much its clock was ahead (behind is negative) when it was resynced.
     """
 
     device_id: str
@@ -40,10 +47,11 @@ class Device:
     digits: int = 6
     time_step_seconds: int = 30
     confirmed_step: int | None = None
+    drift_steps: int = 0
 
     def time_step(self, now: float) -> int:
-        """Return the time step (RFC 6238 T) of Unix time *now* in seconds."""
-        return int(now) // self.time_step_seconds
+        """Return the time step (RFC 6238 T) of Unix time *now* by the device's own clock."""
+        return int(now) // self.time_step_seconds + self.drift_steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +118,20 @@ def matches(devices: Iterable[Device], code: str, now: float, window: Window) ->
             if hmac.compare_digest(code_at(device, step).encode("ascii"), given):
                 found.append(Match(device, step))  # noqa: PERF401 - no early exit, seen plainly
     return found
+
+
+def matches_in_a_row(devices: Iterable[Device], codes: str, now: float) -> list[Match]:
+    """Return every (device, time step) at which *codes*, two of equal length, end one by the other.
+
+    *codes* is ASCII digits. The step is that of the second code.
+    """
+    first, second = codes[: len(codes) // 2], codes[len(codes) // 2 :].encode("ascii")
+    firsts = matches(devices, first, now, Window(RESYNC_STEPS, RESYNC_STEPS))
+    return [
+        Match(one.device, one.time_step + 1)
+        for one in firsts
+        if hmac.compare_digest(code_at(one.device, one.time_step + 1).encode("ascii"), second)
+    ]
 
 
 def clock_offset_seconds(devices: Iterable[Device], code: str, now: float) -> int | None:

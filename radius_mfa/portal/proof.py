@@ -1,6 +1,8 @@
 """Proving who one is: the one place where the portal asks ``authentication.login``."""
 
 import secrets
+from collections.abc import Sequence
+from dataclasses import replace
 
 import structlog
 
@@ -35,19 +37,38 @@ async def password_proven(visit: Visit, name: str, password: str) -> tuple[Ident
 
 async def code_proven(visit: Visit, session: Session, code: str) -> bool:
     """Return whether *code* is one of the session's user, of a device or for recovery; uses it."""
-    attempt = Attempt(
+    attempt = _second_step(visit, session, "".join(code.split()).encode())
+    trace = Trace()
+    outcome = await visit.services.login.decide(attempt, visit.now, trace)
+    same = trace.identity.key == session.user
+    return _accepted(visit, outcome, trace, "code", session.name) and same
+
+
+def _second_step(visit: Visit, session: Session, typed: bytes) -> Attempt:
+    return Attempt(
         client=PORTAL,
         user_name=session.data["login_name"],
-        typed="".join(code.split()).encode(),
+        typed=typed,
         packet=secrets.token_bytes(16),
         mode=None,
         password_proven=True,
         calling_station_id=visit.source,
     )
+
+
+async def codes_in_a_row_proven(visit: Visit, session: Session, codes: Sequence[str]) -> bool:
+    """Return whether two codes show where the clock of a device of the user is; note it there."""
+    typed = "".join("".join(codes).split()).encode()
+    attempt = replace(_second_step(visit, session, typed), in_a_row=True)
     trace = Trace()
     outcome = await visit.services.login.decide(attempt, visit.now, trace)
-    same = trace.identity.key == session.user
-    return _accepted(visit, outcome, trace, "code", session.name) and same
+    if not _accepted(visit, outcome, trace, "resync", session.name) or trace.match is None:
+        return False
+    device, step = trace.match.device, trace.match.time_step
+    drift = step - int(visit.now) // device.time_step_seconds
+    with visit.acting():
+        await visit.services.enrolments.resync_device(session.user, device.device_id, drift)
+    return trace.identity.key == session.user
 
 
 def _accepted(visit: Visit, outcome: Outcome, trace: Trace, step: str, name: str) -> bool:

@@ -55,14 +55,14 @@ async def sign_in(visit: Visitor) -> Response:
 @router.get("/sign-in/code")
 async def show_code(visit: Visitor) -> Response:
     """Ask for the second factor."""
-    _half_way(visit)
+    half_way(visit)
     return await visit.page("sign_in_code.html")
 
 
 @router.post("/sign-in/code")
 async def sign_in_code(visit: Visitor) -> Response:
     """Take a code of a device, or a recovery code; the session begins under a new token."""
-    session = _half_way(visit)
+    session = half_way(visit)
     await visit.limit_tries()
     if not await code_proven(visit, session, visit.field("code")):
         await visit.reject_delay()
@@ -78,7 +78,7 @@ async def sign_out(visit: Visitor) -> Response:
     return await visit.go(f"{visit.area.sign_in}?notice=signed_out")
 
 
-def _half_way(visit: Visit) -> Session:
+def half_way(visit: Visit) -> Session:
     """Return the session whose password is proven; Go where there is none such."""
     if visit.session is None:
         raise Go(visit.area.sign_in)

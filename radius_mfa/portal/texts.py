@@ -5,6 +5,8 @@ ERRORS = {
     "After several failures sign-in is closed for a while.",
     "code_refused": "That code did not work. Each code works once: wait for the next one. "
     "After several failures sign-in is closed for a while.",
+    "codes_refused": "These are not two codes in a row of one of your devices, or one was used "
+    "before. Begin again with the code that the app shows now.",
     "first_code": "That is not the code this device shows now. Is the phone's clock set "
     "automatically? Wait for the next code and type it.",
     "device_name": "A name has 1 to 64 characters that can be seen.",
@@ -20,6 +22,7 @@ NOTICES = {
     "device_removed": "The device is removed. Its codes do not work any more.",
     "device_renamed": "The device has its new name.",
     "device_gone": "That device is not there any more.",
+    "resynced": "The codes of that device work again.",
     "not_me": "Your admins can see now that it was not you. Change your password.",
     "session_ended": "That session is ended.",
     "signed_out_everywhere": "You are signed out, here and everywhere else.",

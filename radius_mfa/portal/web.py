@@ -9,7 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Scope
 
 from radius_mfa.errors import BackendUnavailable
-from radius_mfa.portal import devices, logins, overview, recovery, sessions, sign_in
+from radius_mfa.portal import devices, logins, overview, recovery, resync, sessions, sign_in
 from radius_mfa.portal.gate import Gate
 from radius_mfa.portal.pages import STATIC, fault_page
 from radius_mfa.portal.services import Services
@@ -31,7 +31,7 @@ def application(services: Services) -> ASGIApp:
         redirect_slashes=False,
     )
     app.state.services = services
-    for module in (sign_in, overview, devices, recovery, sessions, logins):
+    for module in (sign_in, overview, devices, recovery, sessions, logins, resync):
         app.include_router(module.router)
     app.mount("/static", _Static(directory=str(STATIC)))
     app.add_exception_handler(Go, _go)

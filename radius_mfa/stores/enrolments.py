@@ -143,6 +143,7 @@ class EnrolmentCodec:
                     device.digits,
                     device.time_step_seconds,
                     device.confirmed_step,
+                    *([device.drift_steps] if device.drift_steps else []),
                 ]
             )
         asked = enrolment.requirement
@@ -237,6 +238,7 @@ class EnrolmentStore:
             record.digits,
             record.time_step_seconds,
             record.confirmed_step,
+            record.drift_steps,
         )
 
     @staticmethod
@@ -597,6 +599,15 @@ class EnrolmentStore:
             if renamed is None or not fit or any(one.name == name for one in devices.values()):
                 raise Refused(f"no device of this user can be called {name!r}")
             renamed.name = name
+
+    async def resync_device(self, user: str, device_id: str, drift_steps: int) -> None:
+        """Note by how much the clock of a device is ahead; Refused where it is gone."""
+        act = {"device_id": device_id, "drift_steps": drift_steps}
+        async with self.change(user, "device.resync", **act) as session:
+            record = await session.get(DeviceRecord, device_id)
+            if record is None or record.user != user:
+                raise Refused("the device was removed meanwhile")
+            record.drift_steps = drift_steps
 
     async def confirm_device(self, user: str, device_id: str, time_step: int) -> None:
         """Let a device count from now on; codes up to *time_step* are used."""

@@ -139,6 +139,7 @@ class DeviceRecord(Record):
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     confirmed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     confirmed_step: Mapped[int | None] = mapped_column(BigInteger)
+    drift_steps: Mapped[int] = mapped_column(default=0, server_default="0")
 
 
 class RecoveryCodeRecord(Record):

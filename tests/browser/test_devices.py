@@ -351,3 +351,27 @@ def test_own_logins_are_listed_and_one_that_was_not_me_is_on_the_trail(
     assert row.subject == user
     assert row.detail["client"] == "nas"
     assert row.detail["result"] == "accepted"
+
+
+def test_two_codes_in_a_row_set_a_wrong_clock_right_for_the_vpn_too(
+    portal_site: Site, portal: PortalProcess, server: RunningServer
+) -> None:
+    """O07: a phone ten minutes fast; afterwards its codes open the VPN, those of now do not."""
+    user, browser = portal_site.fresh_user(), portal.browser()
+    with server.nas() as nas:
+        assert nas.login(user, PASSWORD + code(offset=20)).code == ACCESS_REJECT
+        browser.sign_in(user, PASSWORD)
+        page = browser.get("/sign-in/resync")
+        for first, following in ((20, 22), (21, 20), (20, 20), (300, 301)):
+            codes = {"first": code(offset=first), "next": code(offset=following)}
+            page = browser.send(page, "/sign-in/resync", **codes)
+            assert page.status_code == 422
+        codes = {"first": code(offset=20), "next": code(offset=21)}
+        page = browser.send(page, "/sign-in/resync", **codes)
+        assert "The codes of that device work again." in text_of(page)
+        assert nas.login(user, PASSWORD + code(offset=22)).code == ACCESS_ACCEPT
+        assert nas.login(user, PASSWORD + code(offset=1)).code == ACCESS_REJECT
+        page = browser.send(browser.get("/resync"), "/resync", **codes)  # used by now
+        assert page.status_code == 422
+    rows = portal_site.with_stores(lambda s: audit.entries(s.database, who=user))
+    assert [row.act for row in rows] == ["device.resync"]

@@ -144,6 +144,8 @@ def test_every_page_is_clean_at_both_widths(
         tab.open("/")
         tab.page.get_by_role("link", name=link).click()
         looked_at(tab, name)
+    tab.open("/resync")
+    looked_at(tab, "resync")
     tab.open("/prove?next=/recovery-codes")
     looked_at(tab, "prove")
     tab.press(f"Sign out {user}")

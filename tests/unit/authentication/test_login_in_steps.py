@@ -121,3 +121,42 @@ async def test_who_may_not_sign_in_is_refused_whatever_is_typed(
 ) -> None:
     assert await password(world, PASSWORD, user) is reason
     assert world.directory.asked == []
+
+
+async def in_a_row(world: World, first: int, second: int) -> Accept | RejectReason:
+    """Type the codes of two steps away from now."""
+    return await world.login(
+        code(first) + code(second),
+        client="(portal)",
+        mode=None,
+        password_proven=True,
+        in_a_row=True,
+    )
+
+
+async def test_two_codes_in_a_row_are_accepted_beyond_the_window_and_used_up() -> None:
+    """O07: and the trace says whose they are, and of when."""
+    world = World()
+    assert await second(world, code(40)) is RejectReason.WRONG_CODE
+    assert await in_a_row(world, 40, 41) == ACCEPT
+    assert world.trace.match is not None
+    assert world.trace.match.time_step == int(NOW) // 30 + 41
+    assert await in_a_row(world, 40, 41) is RejectReason.CODE_REPLAYED
+    assert await in_a_row(world, 41, 42) is RejectReason.CODE_REPLAYED
+    assert await in_a_row(world, 42, 43) == ACCEPT
+
+
+async def test_guesses_at_two_codes_in_a_row_count_and_lock() -> None:
+    """O07: each is a wrong code, also one that shares its first half with another."""
+    world = World(lockout=LockoutPolicy(failures_by_source=3))
+    assert await in_a_row(world, 40, 42) is RejectReason.WRONG_CODE
+    assert await in_a_row(world, 40, 43) is RejectReason.WRONG_CODE
+    assert await in_a_row(world, 40, 44) is RejectReason.WRONG_CODE
+    assert await in_a_row(world, 40, 41) is RejectReason.ACCOUNT_LOCKED
+
+
+async def test_a_code_that_was_used_is_half_of_no_two_in_a_row() -> None:
+    world = World()
+    assert await second(world, code()) == ACCEPT
+    assert await in_a_row(world, 0, 1) is RejectReason.CODE_REPLAYED
+    assert await in_a_row(world, 1, 2) == ACCEPT

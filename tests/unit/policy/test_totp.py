@@ -21,6 +21,7 @@ from radius_mfa.policy.totp import (
     clock_offset_seconds,
     code_at,
     matches,
+    matches_in_a_row,
     otpauth_uri,
 )
 from tests.support.totp import code as code_by_hand
@@ -293,3 +294,36 @@ def test_a_device_does_not_show_its_seed() -> None:
     shown = repr(Match(PHONE, 1)) + str(PHONE)
     assert "12345678901234567890" not in shown
     assert base32(PHONE.seed) not in shown
+
+
+# ---- Two codes in a row --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("offset", [-120, -30, 0, 1, 119, 120])
+def test_two_codes_in_a_row_tell_where_a_clock_is(offset: int) -> None:
+    """O07: up to an hour to either side; the step is that of the second code."""
+    present = PHONE.time_step(NOW)
+    codes = code_at(PHONE, present + offset) + code_at(PHONE, present + offset + 1)
+    assert matches_in_a_row([PHONE], codes, NOW) == [Match(PHONE, present + offset + 1)]
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [(-121, -120), (121, 122), (0, 0), (0, 2), (1, 0), (-5, 5)]
+)
+def test_other_two_codes_tell_nothing(first: int, second: int) -> None:
+    """O07: beyond the hour, the same twice, one left out, the wrong way round."""
+    present = PHONE.time_step(NOW)
+    codes = code_at(PHONE, present + first) + code_at(PHONE, present + second)
+    assert matches_in_a_row([PHONE], codes, NOW) == []
+    assert matches_in_a_row([PHONE], codes[:-1], NOW) == []
+    assert matches_in_a_row([PHONE], "", NOW) == []
+
+
+@pytest.mark.parametrize("drift", [-40, -1, 0, 3, 40])
+def test_a_known_drift_moves_the_window_along(drift: int) -> None:
+    """O07: with its drift a device is as good as one whose clock is right, and no better."""
+    device = replace(PHONE, drift_steps=drift)
+    there = int(NOW) // 30 + drift
+    for offset, accepted in ((-2, False), (-1, True), (0, True), (1, True), (2, False)):
+        found = matches([device], code_at(PHONE, there + offset), NOW, Window())
+        assert bool(found) is accepted

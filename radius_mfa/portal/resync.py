@@ -1,0 +1,58 @@
+"""Two codes in a row, where the clock of a phone is off: at sign-in, and later."""
+
+from dataclasses import replace
+
+from fastapi import APIRouter
+from fastapi.responses import Response
+
+from radius_mfa.portal.proof import codes_in_a_row_proven
+from radius_mfa.portal.sign_in import half_way
+from radius_mfa.portal.visit import Go, SignedIn, Visit, Visitor
+from radius_mfa.stores.sessions import Session
+
+router = APIRouter()
+
+_TEMPLATE = "resync.html"
+
+
+@router.get("/sign-in/resync")
+async def show_at_sign_in(visit: Visitor) -> Response:
+    """Ask for two codes in place of one."""
+    half_way(visit)
+    return await visit.page(_TEMPLATE, back="/sign-in/code")
+
+
+@router.post("/sign-in/resync")
+async def at_sign_in(visit: Visitor) -> Response:
+    """Take them: they prove more than one code does, so the user is in."""
+    session = half_way(visit)
+    if not await _proven(visit, session):
+        return await visit.page(_TEMPLATE, 422, back="/sign-in/code", error="codes_refused")
+    await visit.begin(replace(session, half_way=False, began_at=visit.now, proved_at=visit.now))
+    return await visit.go("/", notice="resynced")
+
+
+@router.get("/resync")
+async def show(user: SignedIn) -> Response:
+    """Ask for two codes."""
+    if not user.record.confirmed:
+        raise Go("/")
+    return await user.page(_TEMPLATE, back="/")
+
+
+@router.post("/resync")
+async def resync(user: SignedIn) -> Response:
+    """Take them; the session goes on."""
+    if not await _proven(user.visit, user.session):
+        return await user.page(_TEMPLATE, 422, back="/", error="codes_refused")
+    return await user.visit.go("/", notice="resynced")
+
+
+async def _proven(visit: Visit, session: Session) -> bool:
+    await visit.limit_tries()
+    proven = await codes_in_a_row_proven(
+        visit, session, [visit.field("first"), visit.field("next")]
+    )
+    if not proven:
+        await visit.reject_delay()
+    return proven
