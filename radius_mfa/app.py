@@ -42,6 +42,7 @@ from radius_mfa.server.notices import Notices
 from radius_mfa.server.outages import Outage, cure
 from radius_mfa.server.udp import UdpListener
 from radius_mfa.stores import installation, keyring, keys, schema
+from radius_mfa.stores.admins import AdminStore
 from radius_mfa.stores.attempts import RedisAttempts
 from radius_mfa.stores.bulk import Bulk
 from radius_mfa.stores.clients_seen import ClientsSeen, ClientTraffic, TrafficWriter
@@ -100,6 +101,7 @@ class Stores:
     history: LoginHistory
     clients_seen: ClientsSeen
     outbox: Outbox
+    admins: AdminStore
 
 
 @asynccontextmanager
@@ -180,6 +182,7 @@ async def open_stores(settings: Settings, *, private_redis: bool = False) -> Asy
             LoginHistory(database),
             ClientsSeen(database),
             Outbox(database),
+            AdminStore(enrolments),
         )
 
 

@@ -20,7 +20,7 @@ from radius_mfa.authentication.login import Login
 from radius_mfa.config import EMBEDDED, LOOPBACK_NAMES, Settings, split_endpoint
 from radius_mfa.errors import BackendError, BackendUnavailable, ConfigurationError, Refused
 from radius_mfa.policy.totp import Window
-from radius_mfa.portal.services import Policy, Services
+from radius_mfa.portal.services import Office, Policy, Services
 from radius_mfa.portal.web import application
 from radius_mfa.server import core_dumps
 from radius_mfa.stores import keys
@@ -128,8 +128,15 @@ def services(settings: Settings, stores: Stores, port: int) -> Services:
         reject_delay_seconds=settings.radius.reject_delay_seconds,
         sign_ins_per_minute=portal.sign_ins_per_minute,
     )
+    office = Office(stores.admins, stores.attempts, stores.directory, stores.service)
     return Services(
-        policy, login, stores.enrolments, stores.recovery_codes, sessions, stores.history
+        policy,
+        login,
+        stores.enrolments,
+        stores.recovery_codes,
+        sessions,
+        stores.history,
+        office,
     )
 
 

@@ -13,6 +13,7 @@ import typer
 
 from radius_mfa import __version__
 from radius_mfa.cli import (
+    admin,
     audit,
     client,
     config,
@@ -53,6 +54,7 @@ user.app.command("import")(user_import.import_users)
 app.add_typer(user.app, name="user")
 device.app.command("import")(device_import.import_devices)
 app.add_typer(device.app, name="device")
+app.add_typer(admin.app, name="admin")
 app.add_typer(client.app, name="client")
 app.add_typer(key.app, name="key")
 app.add_typer(directory.app, name="directory")

@@ -20,6 +20,12 @@ PORTAL = "(portal)"
 
 async def password_proven(visit: Visit, name: str, password: str) -> tuple[Identity, bool] | None:
     """Return whose password it is and whether a code is due; None where it is refused."""
+    identity, proven, code_due = await password_tried(visit, name, password)
+    return (identity, code_due) if proven else None
+
+
+async def password_tried(visit: Visit, name: str, password: str) -> tuple[Identity, bool, bool]:
+    """Return whose password was tried, whether it is theirs, and whether a code is due then."""
     attempt = Attempt(
         client=PORTAL,
         user_name=name,
@@ -30,9 +36,9 @@ async def password_proven(visit: Visit, name: str, password: str) -> tuple[Ident
     )
     trace = Trace()
     outcome = await visit.services.login.decide_password(attempt, visit.now, trace)
-    if isinstance(outcome, Outcome) and not _accepted(visit, outcome, trace, "password", name):
-        return None
-    return (trace.identity, isinstance(outcome, CodeDue))
+    if isinstance(outcome, CodeDue):
+        return trace.identity, True, True
+    return trace.identity, _accepted(visit, outcome, trace, "password", name), False
 
 
 async def code_proven(visit: Visit, session: Session, code: str) -> bool:

@@ -3,8 +3,12 @@
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
 
+from radius_mfa.authentication.enrolment import EnrolmentService
 from radius_mfa.authentication.login import Login
 from radius_mfa.policy.totp import Algorithm, Window
+from radius_mfa.stores.admins import AdminStore
+from radius_mfa.stores.attempts import RedisAttempts
+from radius_mfa.stores.directory_local import LocalDirectory
 from radius_mfa.stores.enrolments import EnrolmentStore
 from radius_mfa.stores.login_history import LoginHistory
 from radius_mfa.stores.recovery_codes import RecoveryCodeStore
@@ -22,6 +26,7 @@ class Area:
 
 
 USERS = Area("user", "/", "__Host-radius-mfa", "/sign-in")
+ADMINS = Area("admin", "/admin", "__Host-radius-mfa-admin", "/admin/sign-in")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +52,16 @@ class Policy:
 
 
 @dataclass(frozen=True, slots=True)
+class Office:
+    """What the pages of admins use beside."""
+
+    admins: AdminStore
+    attempts: RedisAttempts
+    directory: LocalDirectory
+    service: EnrolmentService
+
+
+@dataclass(frozen=True, slots=True)
 class Services:
     """Everything a page may use."""
 
@@ -56,7 +71,8 @@ class Services:
     recovery_codes: RecoveryCodeStore
     sessions: SessionStore
     history: LoginHistory
-    areas: tuple[Area, ...] = (USERS,)
+    office: Office
+    areas: tuple[Area, ...] = (USERS, ADMINS)
 
     def area(self, path: str) -> Area:
         """Return the area of *path*: the one with the longest prefix."""

@@ -1,5 +1,7 @@
 """Texts that code chooses among; every other text of a page stands in its template."""
 
+from radius_mfa.policy.roles import MIN_PASSWORD_CHARACTERS
+
 ERRORS = {
     "sign_in_refused": "That did not work. Check the name and the password and try again. "
     "After several failures sign-in is closed for a while.",
@@ -11,6 +13,9 @@ ERRORS = {
     "automatically? Wait for the next code and type it.",
     "device_name": "A name has 1 to 64 characters that can be seen.",
     "device_name_taken": "You have a device of that name already. Choose another one.",
+    "password_short": f"A password has at least {MIN_PASSWORD_CHARACTERS} characters.",
+    "passwords_differ": "The two do not agree. Type the new password twice.",
+    "password_same": "That is the password you were given. Choose another one.",
     "too_many_devices": "You have as many devices as there can be. Remove one first.",
 }
 """Why a form is shown again."""
@@ -29,7 +34,8 @@ NOTICES = {
 }
 """What was done by the page before."""
 
-FAULTS = {
+FAULTS: dict[int | str, tuple[str, str]] = {
+    "role": ("That is not yours to do", "Your role does not include it. Ask an admin to do it."),
     400: ("That request can't be read", "Go back, load the page again, and try once more."),
     403: (
         "This form can't be taken",

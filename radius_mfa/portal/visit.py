@@ -269,7 +269,7 @@ async def enrolling(visit: Visitor) -> UserVisit:
         record = await visit.services.enrolments.user(session.user)
     except NotOnRecord:
         record = None
-    if record is None or _outdated(session, record):
+    if record is None or outdated(session, record):
         await visit.end()
         raise Go(f"{visit.area.sign_in}?notice=session_over", forget=visit.token)
     return UserVisit(visit, session, record)
@@ -286,7 +286,7 @@ Enrolling = Annotated[UserVisit, Depends(enrolling)]
 SignedIn = Annotated[UserVisit, Depends(signed_in)]
 
 
-def _outdated(session: Session, record: UserOnRecord) -> bool:
+def outdated(session: Session, record: UserOnRecord) -> bool:
     """Return whether something has happened to the user that ends sessions begun before.
 
     A session begun with the password alone ends once the user has a second factor, or else

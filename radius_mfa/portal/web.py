@@ -9,7 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Scope
 
 from radius_mfa.errors import BackendUnavailable
-from radius_mfa.portal import devices, logins, overview, recovery, resync, sessions, sign_in
+from radius_mfa.portal import admin, devices, logins, overview, recovery, resync, sessions, sign_in
 from radius_mfa.portal.gate import Gate
 from radius_mfa.portal.pages import STATIC, fault_page
 from radius_mfa.portal.services import Services
@@ -33,6 +33,7 @@ def application(services: Services) -> ASGIApp:
     app.state.services = services
     for module in (sign_in, overview, devices, recovery, sessions, logins, resync):
         app.include_router(module.router)
+    app.include_router(admin.router)
     app.mount("/static", _Static(directory=str(STATIC)))
     app.add_exception_handler(Go, _go)
     app.add_exception_handler(HTTPException, _fault)
@@ -60,7 +61,8 @@ async def _go(request: Request, error: Exception) -> Response:
 
 async def _fault(_request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - by registration
-    return HTMLResponse(fault_page(error.status_code), error.status_code, error.headers)
+    page = fault_page(error.status_code, error.detail)
+    return HTMLResponse(page, error.status_code, error.headers)
 
 
 async def _unavailable(request: Request, error: Exception) -> Response:

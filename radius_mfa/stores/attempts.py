@@ -251,9 +251,23 @@ class RedisAttempts:
 
     async def unlock(self, user: str) -> None:
         """Forget all failures of *user*, from every source."""
-        keys = self._keys(user, "tally", "sources")
+        keys = self._keys(user, "tally", "sources", "admin")
         await self._scripts.guarded(self._scripts.redis.delete(*keys))
         await self.invalidate(user)  # a verdict "locked" must not outlive the lock
+
+    async def admin_try(self, user: str, seconds: int) -> int:
+        """Count a try of *user* to sign in as an admin; return how many *seconds* have seen."""
+        [key] = self._keys(user, "admin")
+        pipeline = self._scripts.redis.pipeline(transaction=True)
+        pipeline.set(key, 0, ex=seconds, nx=True)
+        pipeline.incr(key)
+        return int((await self._scripts.guarded(pipeline.execute()))[1])
+
+    async def admin_try_was_right(self, user: str, *, signed_in: bool) -> None:
+        """Take back the last try or, for who is *signed_in* by it, all of them."""
+        [key] = self._keys(user, "admin")
+        redis = self._scripts.redis
+        await self._scripts.guarded(redis.delete(key) if signed_in else redis.decr(key))
 
     async def forget(self, user: str) -> None:
         """Forget all that is known of a user who was deleted, but for the used time steps."""

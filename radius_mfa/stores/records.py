@@ -122,6 +122,19 @@ class UserGroup(Record):
     name: Mapped[str] = mapped_column(String(MAX_GROUP_CHARACTERS), primary_key=True)
 
 
+class AdminRecord(Record):
+    """A role that a user has in the admin portal; see ``stores/admins.py``."""
+
+    __tablename__ = "admin"
+
+    user: Mapped[str] = mapped_column(
+        ForeignKey("mfa_user.name", ondelete="CASCADE"), primary_key=True
+    )
+    role: Mapped[str] = mapped_column(String(16))
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    one_time_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
 class DeviceRecord(Record):
     """An authenticator of a user; it counts from *confirmed_at* on."""
 

@@ -22,6 +22,7 @@ from radius_mfa.stores.records import Database, Record
 from tests.integration.conftest import Statements, Told, everything, opened
 
 TABLES = {
+    "admin",
     "alembic_version",
     "audit",
     "client_seen",

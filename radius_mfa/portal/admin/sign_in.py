@@ -1,0 +1,118 @@
+"""Signing in as an admin: password, then code, five failures at most; and out."""
+
+from dataclasses import replace
+
+import structlog
+from fastapi import APIRouter
+from fastapi.responses import Response
+
+from radius_mfa.policy.roles import SIGN_IN_FAILURES, SIGN_IN_LOCK_SECONDS
+from radius_mfa.portal.proof import code_proven, password_tried
+from radius_mfa.portal.visit import Go, Visit, Visitor
+from radius_mfa.stores.admins import Admin
+from radius_mfa.stores.sessions import Session
+
+router = APIRouter(prefix="/admin")
+log = structlog.get_logger()
+
+_NOTICES = {"session_over", "signed_out"}
+
+
+@router.get("/sign-in")
+async def show_sign_in(visit: Visitor) -> Response:
+    """Ask for name and password."""
+    if visit.session is not None and not visit.session.half_way:
+        raise Go("/admin")
+    notice = visit.request.query_params.get("notice", "")
+    return await visit.page(
+        "admin/sign_in.html", name="", notice=notice if notice in _NOTICES else ""
+    )
+
+
+@router.post("/sign-in")
+async def sign_in(visit: Visitor) -> Response:
+    """Take name and password; whoever has no role is refused like a wrong password."""
+    await visit.limit_tries()
+    office, name = visit.services.office, visit.field("name")
+    identity, proven, code_due = await password_tried(visit, name, visit.field("password"))
+    tries_left = await _counted(visit, identity.key)
+    admin = await office.admins.find(identity.key) if proven and tries_left else None
+    if admin is None or _too_late(visit, admin):
+        await visit.reject_delay()
+        return await visit.page("admin/sign_in.html", 422, name=name, error="sign_in_refused")
+    await office.attempts.admin_try_was_right(identity.key, signed_in=False)
+    await visit.begin(
+        Session(
+            visit.area.kind,
+            identity.key,
+            identity.name,
+            visit.now,
+            visit.source,
+            visit.agent,
+            half_way=code_due,
+            data={"login_name": name},
+        )
+    )
+    return await visit.go("/admin/sign-in/code" if code_due else "/admin")
+
+
+@router.get("/sign-in/code")
+async def show_code(visit: Visitor) -> Response:
+    """Ask for the second factor."""
+    _half_way(visit)
+    return await visit.page("admin/sign_in_code.html")
+
+
+@router.post("/sign-in/code")
+async def sign_in_code(visit: Visitor) -> Response:
+    """Take a code, or a recovery code; the session begins under a new token."""
+    session = _half_way(visit)
+    await visit.limit_tries()
+    proven = await code_proven(visit, session, visit.field("code"))
+    if not (await _counted(visit, session.user) and proven):
+        await visit.reject_delay()
+        return await visit.page("admin/sign_in_code.html", 422, error="code_refused")
+    await visit.services.office.attempts.admin_try_was_right(session.user, signed_in=True)
+    await visit.begin(replace(session, half_way=False, began_at=visit.now, proved_at=visit.now))
+    return await visit.go("/admin")
+
+
+@router.post("/sign-out")
+async def sign_out(visit: Visitor) -> Response:
+    """End the session."""
+    await visit.end()
+    return await visit.go(f"{visit.area.sign_in}?notice=signed_out")
+
+
+async def _counted(visit: Visit, user: str) -> bool:
+    """Count a try before its outcome shows; return whether there was one left."""
+    tries = await visit.services.office.attempts.admin_try(user, SIGN_IN_LOCK_SECONDS)
+    if tries == SIGN_IN_FAILURES + 1:
+        log.warning(
+            "admin.locked",
+            user=user,
+            source=visit.source,
+            hint=f"for {SIGN_IN_LOCK_SECONDS // 60} minutes, or: radius-mfa user unlock {user}",
+        )
+    return tries <= SIGN_IN_FAILURES
+
+
+def _too_late(visit: Visit, admin: Admin) -> bool:
+    until = admin.one_time_until
+    if until is None or visit.now < until.timestamp():
+        return False
+    log.warning(
+        "admin.password_too_old",
+        user=admin.name,
+        hint=f"the one-time password is over: radius-mfa admin create {admin.name}",
+    )
+    return True
+
+
+def _half_way(visit: Visit) -> Session:
+    """Return the session whose password is proven; Go where there is none such."""
+    if visit.session is None:
+        raise Go(visit.area.sign_in)
+    if not visit.session.half_way:
+        raise Go("/admin")
+    return visit.session
