@@ -19,6 +19,7 @@ from pydantic import (
     Field,
     SecretStr,
     StringConstraints,
+    model_validator,
 )
 from redis.asyncio.connection import parse_url
 from sqlalchemy.engine import URL, make_url
@@ -30,6 +31,7 @@ from radius_mfa.policy.decision import Factor
 from radius_mfa.policy.mail_address import mail_address
 from radius_mfa.policy.rules import Proof, period
 from radius_mfa.policy.totp import MAX_LOOK_STEPS, Algorithm
+from radius_mfa.vendors import VENDORS, vendor_defaults, vendor_name
 
 EMBEDDED = "embedded"
 RADIUS_PORT = 1812
@@ -311,6 +313,9 @@ MailAddress = Annotated[str, AfterValidator(_mail_address)]
 HeaderText = Annotated[str, AfterValidator(_header_text)]
 Realm = Annotated[str, StringConstraints(to_lower=True, min_length=1)]
 SharedSecret = Annotated[SecretStr, AfterValidator(_secret)]
+VendorName = Annotated[
+    str, AfterValidator(vendor_name), Field(json_schema_extra={"enum": ["", *VENDORS]})
+]
 ClientName = Annotated[str, StringConstraints(pattern=CLIENT_NAME_PATTERN)]
 FilePath = Annotated[Path, BeforeValidator(_path)]
 OptionalFile = Annotated[FilePath | None, BeforeValidator(_unset)]
@@ -393,6 +398,9 @@ class ClientSettings(Section):
     secret: SharedSecret
     """The shared secret (or `secret_file`); 16 octets at least, better 32 random ones."""
 
+    vendor: VendorName = ""
+    """What kind of gateway it is: the defaults of settings below; see docs/vendors."""
+
     require_message_authenticator: bool | None = None
     """As in [radius], for this client only."""
 
@@ -424,13 +432,20 @@ class ClientSettings(Section):
     """When a backend is down: no reply, so that the gateway fails over, or a reject."""
 
     group_attribute: str = ""
-    """The reply attribute that carries the user's groups, like `Filter-Id`; empty for none."""
+    """The reply attribute that carries the user's groups; `auto`: the vendor's; empty: none."""
 
-    group_value: str = "{group}"
-    """How a group is written in it: `OU={group};`, or `{groups:,}` for all in one value."""
+    group_value: str = ""
+    """How a group is written in it, like `{groups:,}`; default `{group}`, or by vendor."""
 
     group_map: dict[str, str] = {}
     """What this client calls groups; those not named here are not sent. Empty: all, as they are."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_the_vendor_s_defaults(cls, given: object) -> object:
+        return (
+            {**vendor_defaults(given.get("vendor")), **given} if isinstance(given, dict) else given
+        )
 
 
 class RuleSettings(Section):

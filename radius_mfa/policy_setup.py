@@ -18,6 +18,7 @@ from radius_mfa.policy.rules import ClientPolicy, Rule, period
 from radius_mfa.protocol.reply_attributes import AttributeEncoder, UnfitAttribute, encoder
 from radius_mfa.stores.interfaces import LOCAL
 from radius_mfa.toml_lines import Location
+from radius_mfa.vendors import AUTO, VENDORS
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +49,14 @@ def policies(settings: Settings) -> dict[str, ClientPolicy]:
 
 
 def group_attribute(client: ClientSettings) -> tuple[str, str]:
-    """Return the attribute that carries the user's groups to *client*, and how it writes them."""
-    return client.group_attribute, client.group_value
+    """Return the attribute that carries the user's groups to *client*, and how it writes them.
+
+    The client has no faults: ``auto`` stands for an attribute.
+    """
+    if client.group_attribute == AUTO:
+        vendor = VENDORS[client.vendor]
+        return vendor.group_attribute, client.group_value or vendor.group_value
+    return client.group_attribute, client.group_value or "{group}"
 
 
 def _groups_as(client: ClientSettings) -> ReplyAttribute | None:
@@ -112,7 +119,10 @@ def _below(location: Location, fault: PolicyFault) -> PolicyFault:
 
 
 def _faults_of_client(client: ClientSettings) -> Iterator[PolicyFault]:
-    name, value = group_attribute(client)
+    untold = _without_own_attribute(client)
+    if untold:
+        yield PolicyFault(("group_attribute",), *untold)
+    name, value = ("", "") if untold else group_attribute(client)
     if name:
         found = yield from _encoder(name, ("group_attribute",))
         made = None
@@ -126,6 +136,17 @@ def _faults_of_client(client: ClientSettings) -> Iterator[PolicyFault]:
         if first != group:
             what = f"{group!r} and {first!r} are one group"
             yield PolicyFault(("group_map", group), what, "remove one")
+
+
+def _without_own_attribute(client: ClientSettings) -> tuple[str, str] | None:
+    """Return why ``auto`` stands for nothing at *client*, and the cure; None where it does."""
+    if client.group_attribute != AUTO:
+        return None
+    if not client.vendor:
+        return '"auto" is the attribute of a vendor', "set vendor, or name the attribute"
+    if not VENDORS[client.vendor].group_attribute:
+        return f"{client.vendor} reads no groups", "leave it out, or name an attribute"
+    return None
 
 
 def _faults_of_names(rule: RuleSettings, settings: Settings) -> Iterator[PolicyFault]:

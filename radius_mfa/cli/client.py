@@ -31,9 +31,11 @@ from radius_mfa.config import ClientSettings, Settings, without_full_prefix
 from radius_mfa.policy.access import Enrolment, Mode, Need, needed
 from radius_mfa.policy.decision import RejectReason
 from radius_mfa.policy.totp import Device
+from radius_mfa.policy_setup import group_attribute
 from radius_mfa.stores.clients_seen import ClientSeen, may_be_required
 from radius_mfa.stores.enrolments import UserOnRecord
 from radius_mfa.stores.records import utc_now
+from radius_mfa.vendors import AUTO, vendor_defaults
 
 app = typer.Typer(help="Clients: the VPN gateways that may ask.", no_args_is_help=True)
 
@@ -57,11 +59,16 @@ def add(
             "Default: radius.require_message_authenticator.",
         ),
     ] = None,
+    vendor: Annotated[
+        str, typer.Option(metavar="VENDOR", help="What kind of gateway it is: see docs/vendors.")
+    ] = "",
 ) -> None:
     """Add a client with a fresh shared secret, which is printed once."""
     known = configuration(ctx)  # a file with faults must be mended before it is added to
     secret = new_shared_secret()
     block = client_block(name, address, secret)
+    if vendor:
+        block["vendor"] = vendor
     if message_authenticator is not None:
         block["require_message_authenticator"] = message_authenticator
     edited(known.path, lambda text: with_client(text, block))
@@ -83,13 +90,14 @@ def list_clients(ctx: typer.Context, as_json: JsonOption = False) -> None:
         (
             client["name"],
             client["address"],
+            client["vendor"],
             "required" if client["require_message_authenticator"] else "optional",
             client["mfa"],
             client["code_position"],
         )
         for client in clients
     ]
-    columns = ("CLIENT", "ADDRESS", "MESSAGE-AUTHENTICATOR", "MFA", "CODE AT")
+    columns = ("CLIENT", "ADDRESS", "VENDOR", "MESSAGE-AUTHENTICATOR", "MFA", "CODE AT")
     print_table(columns, rows, "No clients yet: radius-mfa client add NAME ADDRESS")
 
 
@@ -156,7 +164,13 @@ def show(ctx: typer.Context, name: NameArgument, as_json: JsonOption = False) ->
     if as_json:
         print_json(summary)
         return
-    print_fields([(label.replace("_", " "), value) for label, value in summary.items()])
+    by_vendor = summary.pop("by_vendor")
+    print_fields(
+        [
+            (label.replace("_", " "), f"{shown(value)}{' (by vendor)' * (label in by_vendor)}")
+            for label, value in summary.items()
+        ]
+    )
 
 
 @app.command()
@@ -265,4 +279,19 @@ def _summary(client: ClientSettings, in_force: Settings) -> dict[str, Any]:
     summary["address"] = [without_full_prefix(address) for address in client.address]
     summary["require_message_authenticator"] = in_effect.require_message_authenticator
     summary["status_server"] = in_effect.status_server
+    summary["group_attribute"], summary["group_value"] = group_attribute(client)
+    summary["by_vendor"] = _by_vendor(client)
     return summary
+
+
+def _by_vendor(client: ClientSettings) -> list[str]:
+    """Return the settings that are as the vendor's recipe says."""
+    recipe = ClientSettings(
+        name=client.name, address=client.address, secret=client.secret, vendor=client.vendor
+    )
+    names = [
+        name
+        for name in vendor_defaults(client.vendor)
+        if getattr(client, name) == getattr(recipe, name)
+    ]
+    return names + ["group_attribute"] * (client.group_attribute == AUTO)
