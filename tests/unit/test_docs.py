@@ -274,7 +274,8 @@ def commands(text: str) -> Iterator[tuple[list[str], bool]]:
 def _ours(words: list[str]) -> Iterator[list[str]]:
     for at, word in enumerate(words[:-1]):
         before = words[at - 1] if at else ""
-        program = Path(word).name == "radius-mfa" and not before.startswith("-")
+        named = Path(word).name == "radius-mfa" and not before.startswith("-")
+        program = named and Path(before).name != "install.sh"  # which takes a folder
         admin = word == "admin" and before == "--rm"
         if (program or admin) and Path(words[at + 1]).name != "radius-mfa":
             rest = words[at + 1 :]
