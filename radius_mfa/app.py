@@ -26,6 +26,7 @@ from radius_mfa.errors import BackendError, BackendUnavailable, ConfigurationErr
 from radius_mfa.group_check import unknown_groups
 from radius_mfa.ldap_setup import ldap_directories
 from radius_mfa.policy.access import Mode
+from radius_mfa.policy.challenge import TEXTS, ChallengePolicy
 from radius_mfa.policy.credentials import SplitPolicy
 from radius_mfa.policy.lockout import LockoutPolicy
 from radius_mfa.policy.totp import Window
@@ -286,8 +287,15 @@ def nas(client: ClientSettings, settings: Settings) -> Nas:
         ),
         limit_proxy_state=client.limit_proxy_state,
         status_server=defaults.status_server if status is None else status,
-        split=SplitPolicy(client.code_position, client.separator, tuple(client.password_charsets)),
+        split=SplitPolicy(
+            client.code_position,
+            client.separator,
+            tuple(client.password_charsets),
+            static_challenge=client.static_challenge,
+        ),
         mfa=client.mfa,
+        prompt=client.prompt,
+        challenge_text=(TEXTS | settings.challenge.texts)[client.language],
         failover_grace_seconds=client.failover_grace_seconds,
         reject_on_backend_failure=client.on_backend_failure == "reject",
     )
@@ -334,6 +342,9 @@ class Server:
             window=Window(settings.totp.lookback_steps, settings.totp.lookforward_steps),
             counted_factors=frozenset(settings.lockout.count),
             policies=policies(settings),
+            challenges=ChallengePolicy(
+                settings.challenge.lifetime_seconds, settings.challenge.tries
+            ),
         )
         self._watch_directories()
         stores.directory.hashing.observe = self.metrics.hashing_seconds.observe

@@ -26,6 +26,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from radius_mfa.policy.access import Mode
+from radius_mfa.policy.challenge import DEFAULT_LANGUAGE, Prompt
 from radius_mfa.policy.credentials import CodePosition
 from radius_mfa.policy.decision import Factor
 from radius_mfa.policy.mail_address import mail_address
@@ -318,6 +319,7 @@ VendorName = Annotated[
 ]
 ClientName = Annotated[str, StringConstraints(pattern=CLIENT_NAME_PATTERN)]
 FilePath = Annotated[Path, BeforeValidator(_path)]
+ChallengeText = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 OptionalFile = Annotated[FilePath | None, BeforeValidator(_unset)]
 OptionalSecret = Annotated[SecretStr | None, BeforeValidator(_unset)]
 Names = Annotated[list[str], BeforeValidator(_as_list, json_schema_input_type=str | list[str])]
@@ -415,6 +417,15 @@ class ClientSettings(Section):
 
     separator: Annotated[str, StringConstraints(max_length=8, pattern=SEPARATOR_PATTERN)] = ""
     """What users type between password and code; empty for nothing."""
+
+    prompt: Prompt = Prompt.AUTO
+    """Where users type the code: append (with the password), challenge (when asked), or auto."""
+
+    language: str = DEFAULT_LANGUAGE
+    """The language in which users are asked for the code; see `[challenge]`."""
+
+    static_challenge: bool = False
+    """Take apart what OpenVPN's `static-challenge` sends: password and code in one field."""
 
     mfa: Mode = Mode.ALWAYS
     """Who needs a code: always, required, enrolled or off; see docs/enrolment.md."""
@@ -657,6 +668,19 @@ class TotpSettings(Section):
     """How long a code of a new device is shown."""
 
 
+class ChallengeSettings(Section):
+    """How users are asked for the code after their password."""
+
+    lifetime_seconds: Annotated[int, Field(ge=10, le=600)] = 120
+    """How long the answer may take; then the login starts again."""
+
+    tries: Annotated[int, Field(ge=1, le=10)] = 3
+    """Codes that may be tried after one right password; each wrong one counts as a failure."""
+
+    texts: dict[str, ChallengeText] = {}
+    """What asks for the code, by language; in de, en, es, fr, it, nl, pl and pt there is one."""
+
+
 class LockoutSettings(Section):
     """When failures lock, and for how long."""
 
@@ -814,6 +838,7 @@ class Settings(Section):
     database: DatabaseSettings = DatabaseSettings()
     directory: DirectorySettings = DirectorySettings()
     totp: TotpSettings = TotpSettings()
+    challenge: ChallengeSettings = ChallengeSettings()
     lockout: LockoutSettings = LockoutSettings()
     keyring: KeyRingSettings = KeyRingSettings()
     log: LogSettings = LogSettings()

@@ -41,6 +41,7 @@ from radius_mfa.config_words import (
 )
 from radius_mfa.errors import ConfigurationError
 from radius_mfa.policy.access import Mode
+from radius_mfa.policy.challenge import TEXTS
 from radius_mfa.policy_setup import PolicyFault
 from radius_mfa.toml_lines import Location, line_of, lines_by_location
 
@@ -88,6 +89,7 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> Configuration:
         *source.faults,
         *source.faults_of(details),
         *source.clashes(),
+        *source.untold(),
         *source.risks(),
         *source.mail_faults(),
     ]
@@ -219,6 +221,20 @@ class _Source:
                         f"{without_full_prefix(text)} stands twice: see {self._shown_place(first)}",
                         "remove one; a smaller network inside a larger one is fine",
                     )
+
+    def untold(self) -> Iterator[Fault]:
+        """Yield clients in whose language there is no text."""
+        clients, section = self.merged.get("client"), self.merged.get("challenge")
+        own = section.get("texts") if isinstance(section, dict) else None
+        known = sorted({*TEXTS, *(own if isinstance(own, dict) else ())})
+        for index, client in enumerate(clients if isinstance(clients, list) else []):
+            language = client.get("language") if isinstance(client, dict) else None
+            if isinstance(language, str) and language not in known:
+                yield self.fault(
+                    ("client", index, "language"),
+                    f"there is no text in {language!r}, only in {', '.join(known)}",
+                    "write one below [challenge.texts]",
+                )
 
     def risks(self) -> Iterator[Fault]:
         """Yield clients that would let a wide network in with the password alone."""

@@ -5,18 +5,21 @@ Knows no packet and no SQL. The order of the steps is the security of the produc
 """
 
 import hashlib
+import secrets
 from collections.abc import Collection, Mapping
 from dataclasses import field, replace
 from datetime import UTC, datetime
 from time import perf_counter
 from types import MappingProxyType
+from typing import TypeGuard
 
 from radius_mfa.authentication.authorization import Case
-from radius_mfa.policy import access, credentials, recovery, totp
+from radius_mfa.policy import access, challenge, credentials, recovery, totp
 from radius_mfa.policy.access import Enrolment, Mode, Need
 from radius_mfa.policy.attributes import Encoded
+from radius_mfa.policy.challenge import ChallengePolicy, Prompt
 from radius_mfa.policy.credentials import Candidate, SplitPolicy
-from radius_mfa.policy.decision import FACTOR_AT_FAULT, Accept, Decision, Factor, Reject
+from radius_mfa.policy.decision import FACTOR_AT_FAULT, Accept, Challenge, Decision, Factor, Reject
 from radius_mfa.policy.decision import RejectReason as Reason
 from radius_mfa.policy.identity import InvalidUserNameError, normalised_station
 from radius_mfa.policy.lockout import UNTIL_UNLOCKED
@@ -30,6 +33,7 @@ from radius_mfa.stores.interfaces import (
     Identity,
     Loaded,
     PasswordVerdict,
+    PendingChallenge,
     RecoveryCodes,
     RecoveryMatch,
     Settled,
@@ -54,8 +58,9 @@ class Attempt:
 
     *packet* identifies the very packet, so that a retransmission finds its verdict even where
     the node that gave it is gone. *session_id* is the NAS's Acct-Session-Id. *mode* is None at the
-    portal, which is no client. With *password_proven* the field is the code and nothing else; with
-    *in_a_row* it is two codes of one device, one after the other, by whatever time its clock shows.
+    portal, which is no client. *state* is there where the attempt answers a challenge. With
+    *password_proven* the field is the code and nothing else; with *in_a_row* it is two codes of one
+    device, one after the other, by whatever time its clock shows.
     """
 
     client: str
@@ -65,6 +70,8 @@ class Attempt:
     method: str = "pap"
     split: SplitPolicy = SplitPolicy()
     mode: Mode | None = Mode.ALWAYS
+    prompt: Prompt = Prompt.APPEND
+    state: bytes | None = field(default=None, repr=False)
     password_proven: bool = False
     in_a_row: bool = False
     calling_station_id: str = ""
@@ -136,6 +143,7 @@ class Login:
         window: Window = Window(),
         counted_factors: Collection[Factor] = frozenset(Factor),
         policies: Mapping[str, ClientPolicy] = MappingProxyType({}),
+        challenges: ChallengePolicy = ChallengePolicy(),
     ) -> None:
         """*policies* are by name of the client; one without rules and attributes has none."""
         self._attempts = attempts
@@ -146,6 +154,12 @@ class Login:
         self._window = window
         self._counted_factors = counted_factors
         self._policies = policies
+        self._challenges = challenges
+
+    def gave(self, state: bytes, now: float) -> bool:
+        """Return whether *state* is one of this cluster's that has not ended, at no cost."""
+        ends = challenge.expiry(state, self._digest_key)
+        return ends is not None and now < ends
 
     async def decide(self, attempt: Attempt, now: float, trace: Trace) -> Outcome:
         """Return the outcome of *attempt* at Unix time *now*.
@@ -156,7 +170,10 @@ class Login:
         begun = await self._begun(attempt, now, trace)
         if isinstance(begun, Outcome):
             return begun
-        settlement = await self._judged(attempt, begun.user, begun.loaded, now, trace)
+        if attempt.state is None:
+            settlement = await self._judged(attempt, begun.user, begun.loaded, now, trace)
+        else:
+            settlement = await self._answered(attempt, begun, now, trace)
         return await self._final(attempt, begun, settlement, now, trace)
 
     async def decide_password(
@@ -181,6 +198,11 @@ class Login:
 
     async def _begun(self, attempt: Attempt, now: float, trace: Trace) -> "_Begun | Outcome":
         """Return whose attempt it is and what is known of them, or the verdict it had before."""
+        state = ""
+        if attempt.state is not None:
+            if challenge.expiry(attempt.state, self._digest_key) is None:
+                return Outcome(_FORGED)
+            state = self._digest("state", attempt.state)
         try:
             with trace.directory:
                 user = await self._directory.identify(attempt.user_name or "")
@@ -188,19 +210,23 @@ class Login:
             return Outcome(Reject(Reason.INVALID_USER_NAME, str(error)))
         trace.identity = user
         station = normalised_station(attempt.calling_station_id)
-        subject = Subject(user.key, f"{attempt.client}|{station}")
+        subject = Subject(user.key, f"{attempt.client}|{station}", state)
         keys = self._verdict_keys(attempt, user.key, station)
         with trace.redis:
             loaded = await self._attempts.load(subject, keys, now)
         if loaded.verdict is not None:
             settled = Settled(loaded.verdict, shared=True)
             return await self._outcome(attempt, user, settled, loaded, now, trace)
-        return _Begun(user, subject, keys, loaded)
+        return _Begun(user, _of_round_one(subject, loaded), keys, loaded)
 
     async def _final(
         self, attempt: Attempt, begun: "_Begun", settlement: Settlement, now: float, trace: Trace
     ) -> Outcome:
         user, subject, keys, loaded = begun.user, begun.subject, begun.keys, begun.loaded
+        decision = settlement.decision
+        if isinstance(decision, Challenge):
+            gives = self._on_record(decision, settlement.answers, begun)
+            settlement = replace(settlement, gives=gives)
         with trace.redis:
             settled = await self._attempts.settle(subject, settlement, loaded, keys, now)
         if settlement.recovery is not None and isinstance(settled.decision, Reject):
@@ -208,6 +234,44 @@ class Login:
             with trace.database:
                 await self._recovery_codes.release(settlement.recovery, login)
         return await self._outcome(attempt, user, settled, loaded, now, trace)
+
+    async def _answered(
+        self, attempt: Attempt, begun: "_Begun", now: float, trace: Trace
+    ) -> Settlement:
+        """Return what the answer to a challenge comes to; one more try is a new challenge."""
+        user, loaded, pending = begun.user, begun.loaded, begun.loaded.challenge
+        unfit = _unfit(pending, begun.subject, loaded, live=self.gave(attempt.state or b"", now))
+        if pending is None or unfit is not None:
+            return Settlement(_closed(user, loaded) or unfit or _FOREIGN)
+        attempt = replace(attempt, split=_CODE_ALONE, password_proven=True)
+        settlement = await self._judged(attempt, user, loaded, now, trace)
+        decision = settlement.decision
+        if isinstance(decision, Accept):
+            return replace(settlement, answers=pending)
+        if decision.reason not in FACTOR_AT_FAULT:
+            return settlement
+        if pending.tries > 1:
+            again = Challenge(self._new_state(now), decision.reason, decision.hint)
+            settlement = replace(settlement, decision=again)
+        return replace(settlement, answers=pending)
+
+    def _new_state(self, now: float) -> str:
+        ends = int(now) + self._challenges.lifetime_seconds
+        nonce = secrets.token_bytes(challenge.NONCE_OCTETS)
+        return challenge.new_state(nonce, ends, self._digest_key)
+
+    def _on_record(
+        self, decision: Challenge, answers: PendingChallenge | None, begun: "_Begun"
+    ) -> PendingChallenge:
+        """Return what is to be known of the challenge that is given."""
+        return PendingChallenge(
+            digest=self._digest("state", decision.state.encode()),
+            generation=begun.loaded.generation,
+            tries=self._challenges.tries if answers is None else answers.tries - 1,
+            source=begun.subject.source,
+            verdicts=tuple(key.digest for key in begun.keys[1:]),  # the packet's own may stay
+            ttl_ms=self._challenges.lifetime_seconds * 1000,
+        )
 
     async def _judged(
         self, attempt: Attempt, user: Identity, loaded: Loaded, now: float, trace: Trace
@@ -240,7 +304,8 @@ class Login:
         if not isinstance(need, Need):
             return enrolment, Reject(need, _mode_hint(need, mode, trace.case))
         if attempt.password_proven and need is Need.PASSWORD:
-            return enrolment, Reject(Reason.NOT_ENROLLED, "the last device went meanwhile")
+            gone = Reject(Reason.NOT_ENROLLED, "the last device went meanwhile")
+            return enrolment, gone if attempt.state is None else _VOID
         return enrolment, need
 
     async def _tried(  # noqa: PLR0917 - all that is known by now
@@ -255,18 +320,17 @@ class Login:
     ) -> Settlement:
         """Return what comes of what was typed."""
         chosen = self._chosen(attempt, enrolment, need, loaded, now)
-        if (
-            isinstance(chosen, Reject)
-            and chosen.reason is Reason.WRONG_CODE
-            and enrolment.recovery_codes
-            and not attempt.in_a_row
-        ):
+        if _is_wrong_code(chosen) and enrolment.recovery_codes and not attempt.in_a_row:
             chosen = await self._recovery(attempt, user, now, trace) or chosen
+        if _is_wrong_code(chosen) and attempt.prompt is Prompt.AUTO and _may_be_password(attempt):
+            chosen = _whole_field(attempt, enrolment, chosen)
         if isinstance(chosen, Reject):
             return self._rejected(chosen, attempt, user.key)
         refused = await self._password_refused(attempt, user, enrolment, need, chosen, trace)
         if refused is not None:
-            return self._rejected(refused, attempt, user.key)
+            return self._rejected(refused, attempt, user.key, or_code=chosen.or_code)
+        if chosen.method == _FIRST_FACTOR:  # by which way it ends, and what it gets, is still open
+            return Settlement(Challenge(self._new_state(now)))
         if trace.case is not None and not (trace.case.code_due and chosen.method == "password"):
             with trace.directory:
                 refused = await trace.case.closed(chosen.method)
@@ -309,7 +373,7 @@ class Login:
         if verdict is PasswordVerdict.RIGHT:
             return None
         whole_field = need is Need.PASSWORD and attempt.mode is not None
-        return _reject_of_verdict(verdict, whole_field=whole_field)
+        return _reject_of_verdict(verdict, chosen.no_code, whole_field=whole_field)
 
     def _policy(self, attempt: Attempt) -> ClientPolicy | None:
         """Return what holds at the client, None for nothing; the portal is no client."""
@@ -367,7 +431,7 @@ class Login:
             return replace(enrolment, known=True)  # to a directory, if not on record here
         return enrolment
 
-    def _chosen(
+    def _chosen(  # noqa: PLR0911 - one for each kind of field
         self, attempt: Attempt, enrolment: Enrolment, need: Need, loaded: Loaded, now: float
     ) -> "_Chosen | Reject":
         """Return the reading of the field to go by, or why there is none."""
@@ -377,12 +441,16 @@ class Login:
             )
         if attempt.typed is None:
             return Reject(Reason.NO_PASSWORD)
-        if not attempt.typed:
+        if credentials.of_refused_user(attempt.typed):
+            return _REFUSED_BY_NAS
+        if not attempt.typed and attempt.state is None:
             return Reject(Reason.EMPTY_PASSWORD)
         if need is Need.PASSWORD:
             return _Chosen(attempt.typed, "password")
         if attempt.in_a_row:
             return self._in_a_row(attempt.typed, enrolment, loaded, now)
+        if attempt.prompt is Prompt.CHALLENGE and _may_be_password(attempt):
+            return _Chosen(attempt.typed, _FIRST_FACTOR)
         return self._split(attempt.typed, attempt.split, enrolment, loaded, now)
 
     def _in_a_row(
@@ -422,7 +490,7 @@ class Login:
             return _Chosen(reading.password, "totp", match)
         if found:
             return self._used_code(found[0][1], loaded)
-        return Reject(Reason.WRONG_CODE, _wrong_code_hint(readings, enrolment, now))
+        return Reject(Reason.WRONG_CODE, _wrong_code_hint(readings, enrolment, policy, now))
 
     async def _recovery(
         self, attempt: Attempt, user: Identity, now: float, trace: Trace
@@ -475,24 +543,32 @@ class Login:
             )
         return Reject(Reason.CODE_REPLAYED, f"device {match.device.name}: each code works once")
 
-    def _rejected(self, reject: Reject, attempt: Attempt, user: str) -> Settlement:
-        counted = FACTOR_AT_FAULT.get(reject.reason) in self._counted_factors
+    def _rejected(
+        self, reject: Reject, attempt: Attempt, user: str, *, or_code: bool = False
+    ) -> Settlement:
+        """Return what a reject comes to; *or_code* says that the code may be what was wrong."""
+        factor = FACTOR_AT_FAULT.get(reject.reason)
+        counted = factor in self._counted_factors or (
+            or_code and factor is not None and Factor.CODE in self._counted_factors
+        )
         wrong_value = self._digest("wrong", user, attempt.typed or b"")
         return Settlement(reject, counted=counted, wrong_value=wrong_value)
 
     def _verdict_keys(self, attempt: Attempt, user: str, station: str) -> list[VerdictKey]:
         """Return the names under which this login may meet its own verdict again."""
-        typed, client = attempt.typed or b"", attempt.client
+        said, client = [attempt.typed or b""], attempt.client
+        if attempt.state is not None:
+            said.append(attempt.state)
         keys = [
             VerdictKey(
-                self._digest("packet", client, user, attempt.packet, typed), PACKET_VERDICT_MS
+                self._digest("packet", client, user, attempt.packet, *said), PACKET_VERDICT_MS
             )
         ]
         if attempt.session_id:
-            digest = self._digest("session", client, user, attempt.session_id, typed)
+            digest = self._digest("session", client, user, attempt.session_id, *said)
             keys.append(VerdictKey(digest, SESSION_VERDICT_MS))
         if attempt.failover_grace_seconds:
-            digest = self._digest("failover", client, user, station, typed)
+            digest = self._digest("failover", client, user, station, *said)
             keys.append(VerdictKey(digest, attempt.failover_grace_seconds * 1000))
         return keys
 
@@ -514,12 +590,82 @@ class _Begun:
 
 @value
 class _Chosen:
-    """The password octets to verify, how the login will have been made, the step to consume."""
+    """The password octets to verify, how the login will have been made, the step to consume.
+
+    *no_code* says why the whole field is the password; *or_code* that a code may be in it after
+    all.
+    """
 
     password: bytes = field(repr=False)
     method: str
     match: Match | None = None
     recovery: RecoveryMatch | None = None
+    no_code: str = ""
+    or_code: bool = False
+
+
+_CODE_ALONE = SplitPolicy(code_alone=True)
+
+_FIRST_FACTOR = "first_factor"
+"""The method of a whole field that is the password: right, it is answered by a challenge."""
+
+
+def _is_wrong_code(chosen: _Chosen | Reject) -> TypeGuard[Reject]:
+    return isinstance(chosen, Reject) and chosen.reason is Reason.WRONG_CODE
+
+
+def _may_be_password(attempt: Attempt) -> bool:
+    """Return whether the whole field may be the password: the code did not come beside it."""
+    beside = attempt.split.static_challenge and credentials.unpacked(attempt.typed or b"")
+    return attempt.state is None and not beside
+
+
+def _whole_field(attempt: Attempt, enrolment: Enrolment, wrong_code: Reject) -> _Chosen:
+    """Return the reading of a field without a right code as the password alone."""
+    typed = attempt.typed or b""
+    like_a_code = bool(credentials.candidates(typed, enrolment.code_lengths, attempt.split))
+    why = wrong_code.hint or "the code in it is wrong"
+    return _Chosen(typed, _FIRST_FACTOR, no_code=why, or_code=like_a_code)
+
+
+_FORGED = Reject(Reason.STATE_FORGED, "no server of this cluster gave that State to anybody")
+_EXPIRED = Reject(
+    Reason.STATE_EXPIRED, "the answer came too late: challenge.lifetime_seconds is how long one has"
+)
+_FOREIGN = Reject(
+    Reason.STATE_FOREIGN,
+    "given to another user, client or Calling-Station-Id, or Redis has lost its memory since",
+)
+_USED = Reject(Reason.STATE_USED, "each State is answered once")
+_VOID = Reject(
+    Reason.STATE_VOID,
+    "since the password was right, the user was changed or unlocked: the login starts again",
+)
+_REFUSED_BY_NAS = Reject(
+    Reason.REFUSED_BY_NAS,
+    "sshd sends this in place of what was typed where it would let the user in by no password",
+)
+
+
+def _of_round_one(subject: Subject, loaded: Loaded) -> Subject:
+    """Return *subject* with the station of the first round where the answer came without one."""
+    pending = loaded.challenge
+    if pending and subject.source.endswith("|") and pending.source.startswith(subject.source):
+        return replace(subject, source=pending.source)
+    return subject
+
+
+def _unfit(
+    pending: PendingChallenge | None, subject: Subject, loaded: Loaded, *, live: bool
+) -> Reject | None:
+    """Return why the State is no good for *subject*, whatever the answer says."""
+    if not live:
+        return _EXPIRED
+    if pending is None or pending.source != subject.source:
+        return _FOREIGN
+    if not pending.tries:
+        return _USED
+    return None if pending.generation == loaded.generation else _VOID
 
 
 _MORE_THAN_A_CODE = Reject(Reason.WRONG_CODE, "more than a code was typed")
@@ -540,9 +686,13 @@ def _mode_hint(reason: Reason, mode: Mode | None, case: Case | None) -> str:
     return _REFUSED_BY_MODE.get(reason, "").format(who, mode)
 
 
-def _reject_of_verdict(verdict: PasswordVerdict, *, whole_field: bool) -> Reject:
+def _reject_of_verdict(verdict: PasswordVerdict, no_code: str, *, whole_field: bool) -> Reject:
     if verdict is PasswordVerdict.WRONG and whole_field:
         return Reject(Reason.WRONG_PASSWORD, _WHOLE_FIELD)
+    if verdict is PasswordVerdict.WRONG and no_code:
+        return Reject(
+            Reason.WRONG_PASSWORD, f"the whole field was taken as the password: {no_code}"
+        )
     return _REASON_OF_VERDICT[verdict]
 
 
@@ -595,9 +745,13 @@ def _no_password(password: str | None) -> Reject:
     return Reject(Reason.EMPTY_PASSWORD, "a code alone was typed")
 
 
-def _wrong_code_hint(readings: list[Candidate], enrolment: Enrolment, now: float) -> str:
+def _wrong_code_hint(
+    readings: list[Candidate], enrolment: Enrolment, policy: SplitPolicy, now: float
+) -> str:
     if not readings:
         lengths = " or ".join(map(str, sorted(enrolment.code_lengths)))
+        if policy.code_alone:
+            return f"the answer to a challenge is a code of {lengths} digits, and nothing else"
         return f"no code of {lengths} digits where this client expects it"
     for reading in readings:
         offset = totp.clock_offset_seconds(enrolment.devices, reading.code, now)

@@ -21,11 +21,13 @@ from radius_mfa.cli.exchange import (
     Line,
     ServerOption,
     TypedFileOption,
+    answer_to,
     client_named,
+    octets_of,
     place,
     server_address,
 )
-from radius_mfa.cli.test import check_text, octets_of, prompt_for
+from radius_mfa.cli.test import check_text, prompt_for
 from radius_mfa.config import ClientSettings, Settings, without_full_prefix
 from radius_mfa.errors import BackendError, Refused, UnknownNas
 from radius_mfa.policy.credentials import CodePosition
@@ -94,12 +96,13 @@ class Gateway:
         typed: bytes,
         attributes: Mapping[str, str | Sequence[str]] | None = None,
         *,
+        state: bytes | None = None,
         signed: bool = True,
     ) -> ClientRequest:
         """Return an Access-Request of this gateway."""
         fields = {"User-Name": user, "NAS-Identifier": "radius-mfa test", **(attributes or {})}
         secret = self.policy.shared_secret
-        return ClientRequest(secret, Code.ACCESS_REQUEST, fields, typed, signed=signed)
+        return ClientRequest(secret, Code.ACCESS_REQUEST, fields, typed, state=state, signed=signed)
 
     def line(self, server: Server) -> Line:
         """Return a socket of this gateway."""
@@ -238,8 +241,9 @@ def _findings(
         why = "the server does not answer"
     if not why:
         typed = octets_of(read_secret(prompt_for(client), file), client.password_charsets[0])
+    answer = partial(answer_to, file=file, line=1, charset=client.password_charsets[0])
     with gateway.line(first) as line:
-        for check in _User(gateway, line, second, user or NOBODY, typed).checks():
+        for check in _User(gateway, line, second, user or NOBODY, typed, answer).checks():
             finding = _run(check, why)
             if check.name == "login" and finding.result == "fail":
                 why = "nobody has logged in"
@@ -313,13 +317,19 @@ class _Stranger:
 
 @dataclass(slots=True)
 class _User:
-    """What holds around one good login, which is the first of these checks."""
+    """What holds around one good login, which is the first of these checks.
+
+    It may take two rounds: then *answer* gives the code that the first one asks for.
+    """
 
     gateway: Gateway
     line: Line
     second: Server | None
     user: str
     typed: bytes
+    answer: Callable[[Reply], bytes]
+    _code: bytes | None = None
+    _state: bytes | None = None
     _session: str = field(default_factory=lambda: secrets.token_hex(8))
     _request: ClientRequest | None = None
     _reply: Reply | None = None
@@ -340,12 +350,17 @@ class _User:
             yield Check("second_node", title, partial(self._failover, self.second))
         yield Check("wrong_code", "A wrong code is rejected", self._wrong_code)
 
-    def _of(self, session: str, typed: bytes) -> ClientRequest:
-        return self.gateway.request(self.user, typed, {"Acct-Session-Id": session})
+    def _of(self, session: str, typed: bytes, state: bytes | None = None) -> ClientRequest:
+        return self.gateway.request(self.user, typed, {"Acct-Session-Id": session}, state=state)
 
     def _login(self) -> None:
         self._request = self._of(self._session, self.typed)
         self._reply = self.gateway.ask_on(self.line, self._request)
+        self._state = self._reply.state
+        if self._state is not None:
+            self._code = self.answer(self._reply)
+            self._request = self._of(self._session, self._code, self._state)
+            self._reply = self.gateway.ask_on(self.line, self._request)
         if self._reply.code is not Code.ACCESS_ACCEPT:
             raise FailedError(f"the server answers {self._reply.code.label}", _REJECTED)
 
@@ -357,17 +372,28 @@ class _User:
             raise FailedError(f"it gets {again.code.label} with other octets", _BETWEEN)
 
     def _failover(self, second: Server) -> None:
-        repeated = self._of(self._session, self.typed)
+        typed = self.typed if self._code is None else self._code
+        repeated = self._of(self._session, typed, self._state)
         self.gateway.expect(Code.ACCESS_ACCEPT, second, repeated, _ONE_REDIS)
 
     def _used_code(self, server: Server) -> None:
-        another = self._of(secrets.token_hex(8), self.typed)
-        self.gateway.expect(Code.ACCESS_REJECT, server, another, _ONE_REDIS)
+        self._refused(server, self.typed if self._code is None else self._code, _ONE_REDIS)
 
     def _wrong_code(self) -> None:
-        typed = with_wrong_code(self.typed, self.gateway.client)
-        wrong = self._of(secrets.token_hex(8), typed)
-        self.gateway.expect(Code.ACCESS_REJECT, self.line.server, wrong, _LET_IN)
+        typed = self.typed if self._code is None else self._code
+        self._refused(self.line.server, with_wrong_code(typed, self.gateway.client), _LET_IN)
+
+    def _refused(self, server: Server, typed: bytes, cure: str) -> None:
+        """Log in anew, with *typed* last; raise FailedError with *cure* where it is let in."""
+        session = secrets.token_hex(8)
+        if self._code is None:
+            self.gateway.expect(Code.ACCESS_REJECT, server, self._of(session, typed), cure)
+            return
+        asked = self._of(session, self.typed)
+        state = self.gateway.expect(Code.ACCESS_CHALLENGE, server, asked, _NOT_ASKED).state
+        reply = self.gateway.ask(server, self._of(session, typed, state))
+        if reply.code is Code.ACCESS_ACCEPT:  # else it is refused, or asked for again
+            raise FailedError(f"{place(server)} answers {reply.code.label}", cure)
 
 
 _LET_IN = "Nobody may get in like that: take the server off the net and report this."
@@ -375,6 +401,7 @@ _REJECTED = (
     "The line login.rejected in the server's log has the reason, and docs/reasons.md says what to "
     "do. A code that was used before is refused: wait for the next one."
 )
+_NOT_ASKED = "The password was right a moment ago: the server's log says what has changed since."
 _BETWEEN = (
     "Something between here and the server changes packets, or spreads them over several servers: "
     "packets from one address must come to one of them."

@@ -221,10 +221,11 @@ def asks_on_terminal(file: Path | None) -> bool:
     return file is None and sys.stdin.isatty()
 
 
-def read_secret(prompt: str, file: Path | None, *, repeat: bool = False) -> str:
+def read_secret(prompt: str, file: Path | None, *, repeat: bool = False, line: int = 0) -> str:
     """Return a secret from *file*, from a prompt, or from standard input that is no terminal.
 
-    Never from an argument: those stand in the process list and in the shell's history.
+    Never from an argument: those stand in the process list and in the shell's history. *line* is
+    which one of a file; standard input is read line by line. What is not there is empty.
     """
     if asks_on_terminal(file):
         secret = getpass.getpass(f"{prompt}: ")
@@ -240,7 +241,8 @@ def read_secret(prompt: str, file: Path | None, *, repeat: bool = False) -> str:
         raise Refused(f"{_source(file)} can't be read: it is not UTF-8 text") from None
     except OSError as error:
         raise Refused(f"{_source(file)} can't be read: {error.strerror}") from None
-    return text.partition("\n")[0].rstrip("\r")
+    lines = text.split("\n")[0 if file is None or str(file) == "-" else line :]
+    return lines[0].rstrip("\r") if lines else ""
 
 
 def _source(file: Path | None) -> str:

@@ -7,11 +7,15 @@ from typing import Annotated, Self
 import typer
 
 from radius_mfa.app import nas_table
+from radius_mfa.cli.common import read_secret
 from radius_mfa.config import ClientSettings, Settings, endpoint, split_endpoint
 from radius_mfa.errors import BackendError, OperatorError, Refused, UnknownNas
+from radius_mfa.log import printable
 from radius_mfa.protocol.client import BadReplyError, ClientRequest, Reply
 
 TRIES = 3
+
+MAX_TYPED_OCTETS = 128  # RFC 2865 section 5.2
 
 ServerOption = Annotated[
     str | None,
@@ -23,7 +27,8 @@ TypedFileOption = Annotated[
         "--password-file",
         metavar="FILE",
         readable=False,
-        help="File with password and code as typed at the VPN; - is standard input. Default: ask.",
+        help="File with password and code as typed at the VPN, one line for each prompt; - is "
+        "standard input. Default: ask.",
     ),
 ]
 
@@ -95,6 +100,27 @@ def exchange(request: ClientRequest, server: tuple[str, int], timeout_seconds: f
     """Return the reply of *server*, as ``Line.ask`` does."""
     with Line(server) as line:
         return line.ask(request, timeout_seconds)
+
+
+def answer_to(reply: Reply, file: Path | None, line: int, charset: str) -> bytes:
+    """Return what is typed at a challenge, or what stands in *line* of *file*; maybe nothing."""
+    text = " ".join(printable(value) for value in reply.values("Reply-Message"))
+    return octets_of(read_secret(text or "Code", file, line=line), charset)
+
+
+def octets_of(typed: str, charset: str) -> bytes:
+    """Return what goes into User-Password, as the client's gateway would send it."""
+    try:
+        octets = typed.encode(charset)
+    except UnicodeEncodeError:
+        raise Refused(
+            f"the password does not fit into {charset}", "see password_charsets of the client"
+        ) from None
+    if len(octets) > MAX_TYPED_OCTETS:
+        raise Refused(
+            f"password and code are {len(octets)} octets long: RADIUS carries {MAX_TYPED_OCTETS}"
+        )
+    return octets
 
 
 def no_server(server: tuple[str, int], why: str, cure: str = "") -> OperatorError:

@@ -10,18 +10,20 @@ from radius_mfa.cli.common import ExitCode, JsonOption, output, print_json, read
 from radius_mfa.cli.exchange import (
     ServerOption,
     TypedFileOption,
+    answer_to,
     client_for,
     exchange,
+    octets_of,
     server_address,
 )
 from radius_mfa.config import ClientSettings
 from radius_mfa.errors import Refused
 from radius_mfa.log import printable
+from radius_mfa.policy.challenge import Prompt
 from radius_mfa.policy.credentials import CodePosition
 from radius_mfa.protocol.client import ClientRequest, Reply
 from radius_mfa.protocol.wire import Code
 
-MAX_TYPED_OCTETS = 128  # RFC 2865 section 5.2
 MAX_ATTRIBUTE_OCTETS = 253  # RFC 2865 section 5
 
 
@@ -51,7 +53,10 @@ def test_login(
     ] = 6.0,
     as_json: JsonOption = False,
 ) -> None:
-    """Send a login to a running server and show the reply. Exit code 1 for a reject."""
+    """Send a login to a running server and show the reply. Exit code 1 for a reject.
+
+    A challenge is answered by what you type then, or by the next line of the file.
+    """
     in_force = settings(ctx)
     address = server_address(server, in_force)
     if secret_file is None:
@@ -67,9 +72,14 @@ def test_login(
     for name, value in attributes.items():
         check_text(name, value)
     typed = octets_of(read_secret(prompt, password_file), charset)
-    reply = exchange(
-        ClientRequest(secret, Code.ACCESS_REQUEST, attributes, typed), address, timeout
-    )
+    round_number, state = 0, None
+    while True:
+        request = ClientRequest(secret, Code.ACCESS_REQUEST, attributes, typed, state=state)
+        reply = exchange(request, address, timeout)
+        state, round_number = reply.state, round_number + 1
+        typed = b"" if state is None else answer_to(reply, password_file, round_number, charset)
+        if not typed:
+            break
     print_reply(reply, as_json=as_json)
     sys.exit(ExitCode.DONE if reply.code is Code.ACCESS_ACCEPT else ExitCode.REFUSED)
 
@@ -89,23 +99,11 @@ def prompt_for(client: ClientSettings) -> str:
     words = (
         ["password", "code"] if client.code_position is CodePosition.END else ["code", "password"]
     )
+    if client.prompt is Prompt.CHALLENGE:
+        return "Password"
     between = f" {client.separator!r} " if client.separator else " followed by the "
-    return (words[0] + between + words[1]).capitalize()
-
-
-def octets_of(typed: str, charset: str) -> bytes:
-    """Return what goes into User-Password, as the client's gateway would send it."""
-    try:
-        octets = typed.encode(charset)
-    except UnicodeEncodeError:
-        raise Refused(
-            f"the password does not fit into {charset}", "see password_charsets of the client"
-        ) from None
-    if len(octets) > MAX_TYPED_OCTETS:
-        raise Refused(
-            f"password and code are {len(octets)} octets long: RADIUS carries {MAX_TYPED_OCTETS}"
-        )
-    return octets
+    alone = ", or the password alone" if client.prompt is Prompt.AUTO else ""
+    return (words[0] + between + words[1]).capitalize() + alone
 
 
 def print_reply(reply: Reply, *, as_json: bool = False) -> None:

@@ -4,6 +4,8 @@ A split is a guess until its code matches; the guess is settled before the direc
 so that a login costs one bind at most. Checklist A03, A05, A06.
 """
 
+import base64
+import binascii
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -25,12 +27,16 @@ class SplitPolicy:
     """How a NAS's users type password and code into one field.
 
     *separator* stands between the two where it is not empty. *password_charsets* are tried in
-    order on the octets of the password; the first that decodes them is right.
+    order on the octets of the password; the first that decodes them is right. *static_challenge*:
+    OpenVPN asks for the code in a field of its own and sends ``SCRV1:<password>:<code>``.
+    *code_alone*: the field answers a challenge, so there is no password in it.
     """
 
     code_position: CodePosition = CodePosition.END
     separator: str = ""
     password_charsets: Sequence[str] = ("utf-8",)
+    static_challenge: bool = False
+    code_alone: bool = False
 
 
 @value
@@ -67,6 +73,10 @@ def parted(octets: bytes, length: int, policy: SplitPolicy) -> tuple[bytes, byte
 
     None where the field is too short, or where the separator is missing.
     """
+    whole = (octets, b"") if policy.code_alone else None
+    whole = unpacked(octets) if policy.static_challenge else whole
+    if whole is not None:
+        return whole if len(whole[0]) == length else None
     at_end = policy.code_position is CodePosition.END
     code, rest = (
         (octets[-length:], octets[:-length]) if at_end else (octets[:length], octets[length:])
@@ -78,6 +88,28 @@ def parted(octets: bytes, length: int, policy: SplitPolicy) -> tuple[bytes, byte
         return None
     size = len(separator)
     return code, rest[: len(rest) - size] if at_end else rest[size:]
+
+
+def unpacked(octets: bytes) -> tuple[bytes, bytes] | None:
+    """Return code and password of OpenVPN's static challenge; None for a field that is none."""
+    words = octets.split(b":")
+    if len(words) != _SCRV1_WORDS or words[0] != b"SCRV1":
+        return None
+    try:
+        password, code = (base64.b64decode(word, validate=True) for word in words[1:])
+    except binascii.Error:
+        return None
+    return code, password
+
+
+_SCRV1_WORDS = 3
+
+_JUNK = b"\x08\n\r\x7fINCORRECT"
+
+
+def of_refused_user(octets: bytes) -> bool:
+    """Return whether a field is what sshd sends for a user whom it lets in by no password."""
+    return octets.startswith(_JUNK[:1]) and octets == (_JUNK * len(octets))[: len(octets)]
 
 
 def decoded(octets: bytes, charsets: Sequence[str]) -> str | None:

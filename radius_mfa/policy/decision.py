@@ -1,6 +1,6 @@
 """What a login ends in, and why."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 
@@ -26,7 +26,13 @@ class RejectReason(StrEnum):
     NOT_ENROLLED = "not_enrolled"
     PASSWORD_EXPIRED = "password_expired"
     PASSWORD_MUST_CHANGE = "password_must_change"
+    REFUSED_BY_NAS = "refused_by_nas"
     REFUSED_BY_RULE = "refused_by_rule"
+    STATE_EXPIRED = "state_expired"
+    STATE_FOREIGN = "state_foreign"
+    STATE_FORGED = "state_forged"
+    STATE_USED = "state_used"
+    STATE_VOID = "state_void"
     UNDECODABLE_PASSWORD = "undecodable_password"
     UNKNOWN_USER = "unknown_user"
     UNSUPPORTED_METHOD = "unsupported_method"
@@ -68,4 +74,16 @@ class Reject:
     hint: str = ""
 
 
-Decision = Accept | Reject
+@dataclass(frozen=True, slots=True)
+class Challenge:
+    """The password is right, and now a code is asked for: the answer brings *state* back.
+
+    *reason* and *hint* say why the code before was refused; None where this is the first question.
+    """
+
+    state: str = field(repr=False)
+    reason: RejectReason | None = None
+    hint: str = ""
+
+
+Decision = Accept | Reject | Challenge

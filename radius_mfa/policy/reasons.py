@@ -143,9 +143,44 @@ EXPLANATIONS = {
         'of 6 digits": the user typed the password alone, or the gateway cut the field. No '
         "hint: a typing error, or an app that shows the code of another account.",
     ),
+    RejectReason.REFUSED_BY_NAS: Explanation(
+        "sshd sends a text of its own (`INCORRECT`) in place of the password of a user whom it "
+        "lets in by none: no such local user, or shut out by its configuration.",
+        "Nothing here: make the user on that host, or look at `AllowUsers`, `PermitRootLogin` "
+        "and the shell there.",
+    ),
+    RejectReason.STATE_EXPIRED: Explanation(
+        "The answer to a challenge came later than `challenge.lifetime_seconds` after the "
+        "question.",
+        "The user logs in again. If it happens often: a longer life, or a gateway that lets its "
+        "users wait.",
+    ),
+    RejectReason.STATE_FOREIGN: Explanation(
+        "The State is one of ours, but not of this user at this client and Calling-Station-Id; or "
+        "Redis has lost its memory since.",
+        "The user logs in again. If it repeats: the gateway changes User-Name between the "
+        "rounds, or somebody plays with packets.",
+    ),
+    RejectReason.STATE_FORGED: Explanation(
+        "No server with this database gave such a State.",
+        "A gateway that talks to two installations, or somebody who makes packets up.",
+    ),
+    RejectReason.STATE_USED: Explanation(
+        "This State was answered before: by another packet, or by a wrong code, after which the "
+        "gateway has to send the new State.",
+        "The user logs in again. If it repeats: the gateway keeps an old State, or somebody "
+        "replays packets.",
+    ),
+    RejectReason.STATE_VOID: Explanation(
+        "Between password and code the user was changed (a device, a suspension) or unlocked, or "
+        "no code is needed any more.",
+        "The user logs in again.",
+    ),
     RejectReason.WRONG_PASSWORD: Explanation(
-        "The code was right, and the password was not. The code is not used up. Where no code "
-        "is needed the hint says so: then the whole field was taken as the password.",
+        "The password was not right; a code beside it is not used up. The hint says where the "
+        "whole field was taken as the password: where no code is needed, with "
+        '`prompt = "challenge"`, and with `"auto"` where no right code was found in it. What ends '
+        "like a code counts then as a failure of either factor.",
         "The user types the password again, or an admin sets a new one: `radius-mfa user "
         "passwd {user}`.",
     ),

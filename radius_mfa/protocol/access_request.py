@@ -31,7 +31,7 @@ class AccessRequest:
 
     *user_name* is None where there is none or no charset of the NAS decodes it. *user_password*
     holds the octets as typed, without the padding; None where the attribute is absent or of an
-    impossible length.
+    impossible length. *state* is None where there is no challenge to answer by PAP.
     """
 
     user_name: str | None
@@ -41,22 +41,25 @@ class AccessRequest:
     calling_station_id: str = ""
     nas_identifier: str = ""
     acct_session_id: bytes | None = None
+    state: bytes | None = field(default=None, repr=False)
 
 
 def access_request(packet: Packet, nas: Nas) -> AccessRequest:
     """Return the value of *packet*. A value wrong for its type is as good as absent (P08)."""
     name = packet.first(Attribute.USER_NAME) or b""
     hidden = packet.first(Attribute.USER_PASSWORD)
+    how = method(packet)
     return AccessRequest(
         user_name=decoded(name, nas.split.password_charsets),
         user_name_octets=name,
         user_password=None
         if hidden is None
         else revealed_password(hidden, packet.authenticator, nas.shared_secret),
-        method=method(packet),
+        method=how,
         calling_station_id=_legible(packet.first(Attribute.CALLING_STATION_ID)),
         nas_identifier=nas_identifier(packet),
         acct_session_id=packet.first(Attribute.ACCT_SESSION_ID),
+        state=(packet.first(Attribute.STATE) or None) if how is Method.PAP else None,
     )
 
 

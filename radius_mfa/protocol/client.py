@@ -21,6 +21,12 @@ class Reply:
         """Return the values of the attribute *name*, in their order."""
         return dict(self.attributes).get(name, ())
 
+    @property
+    def state(self) -> bytes | None:
+        """The State of a challenge of this server, which is printable; None for another reply."""
+        values = self.values("State") if self.code is Code.ACCESS_CHALLENGE else ()
+        return values[0].encode() if values else None
+
 
 class BadReplyError(Exception):
     """The reply does not verify: another shared secret, or a forgery."""
@@ -36,9 +42,13 @@ class ClientRequest:
         attributes: Mapping[str, str | Sequence[str]] | None = None,
         user_password: bytes | None = None,
         *,
+        state: bytes | None = None,
         signed: bool = True,
     ) -> None:
-        """*attributes* are by dictionary name; *user_password* is hidden as RFC 2865 says."""
+        """*attributes* are by dictionary name; *user_password* is hidden as RFC 2865 says.
+
+        *state* is that of the challenge which this answers, octet for octet.
+        """
         self._packet = AuthPacket(
             code=int(code),
             secret=shared_secret,
@@ -52,6 +62,9 @@ class ClientRequest:
         if user_password is not None:
             hidden = self._packet.PwCrypt(user_password)
             self._packet[int(Attribute.USER_PASSWORD)] = [hidden]
+
+        if state is not None:
+            self._packet[int(Attribute.STATE)] = [state]
 
     @property
     def octets(self) -> bytes:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from radius_mfa.errors import UnknownNas
 from radius_mfa.policy.access import Mode
+from radius_mfa.policy.challenge import DEFAULT_LANGUAGE, TEXTS, Prompt
 from radius_mfa.policy.credentials import SplitPolicy
 from radius_mfa.policy.identity import IpAddress, unmapped
 
@@ -17,7 +18,10 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 @dataclass(frozen=True, slots=True)
 class Nas:
-    """A network access server, or a network of them that share one secret."""
+    """A network access server, or a network of them that share one secret.
+
+    *challenge_text* asks its users for the code.
+    """
 
     name: str
     networks: tuple[Network, ...]
@@ -27,6 +31,8 @@ class Nas:
     status_server: bool = True
     split: SplitPolicy = SplitPolicy()
     mfa: Mode = Mode.ALWAYS
+    prompt: Prompt = Prompt.APPEND
+    challenge_text: str = TEXTS[DEFAULT_LANGUAGE]
     failover_grace_seconds: int = 0
     reject_on_backend_failure: bool = False
 

@@ -13,7 +13,7 @@ from types import MappingProxyType
 
 from radius_mfa.errors import ReplyTooLong
 from radius_mfa.policy.attributes import Encoded
-from radius_mfa.policy.decision import Accept, Decision, Reject
+from radius_mfa.policy.decision import Accept, Challenge, Decision, Reject
 from radius_mfa.protocol.wire import HEADER_OCTETS, MAX_PACKET_OCTETS, Attribute, Code, Packet
 
 Attributes = Mapping[int, Sequence[bytes]]
@@ -22,7 +22,13 @@ NO_ATTRIBUTES: Attributes = MappingProxyType({})
 
 MAX_VALUE_OCTETS = 253  # RFC 2865 section 5
 
-CODE_OF_DECISION = {Accept: Code.ACCESS_ACCEPT, Reject: Code.ACCESS_REJECT}
+NO_ECHO = bytes(4)  # RFC 2869 section 5.10: pam_radius_auth hides what is typed
+
+CODE_OF_DECISION = {
+    Accept: Code.ACCESS_ACCEPT,
+    Reject: Code.ACCESS_REJECT,
+    Challenge: Code.ACCESS_CHALLENGE,
+}
 
 
 def decision_reply(
@@ -30,15 +36,25 @@ def decision_reply(
     shared_secret: bytes,
     decision: Decision,
     reject_message: str,
+    *,
     granted: Sequence[Encoded] = (),
+    challenge_text: str = "",
 ) -> bytes:
     """Return the reply that carries *decision*, and what was *granted* with an Accept.
 
-    A reject holds the one fixed *reject_message* whatever its reason (rule 7).
+    A reject holds the one fixed *reject_message* whatever its reason (rule 7); *challenge_text*
+    asks for the code.
     """
     attributes = NO_ATTRIBUTES
     if isinstance(decision, Reject):
         attributes, granted = {Attribute.REPLY_MESSAGE: text_values(reject_message)}, ()
+    elif isinstance(decision, Challenge):
+        granted = ()
+        attributes = {
+            Attribute.REPLY_MESSAGE: text_values(challenge_text),
+            Attribute.STATE: [decision.state.encode()],
+            Attribute.PROMPT: [NO_ECHO],
+        }
     code = CODE_OF_DECISION[type(decision)]
     return signed_reply(request, shared_secret, code, attributes, granted)
 

@@ -47,6 +47,7 @@ class Attribute(IntEnum):
     NAS_IDENTIFIER = 32
     PROXY_STATE = 33
     ACCT_SESSION_ID = 44
+    PROMPT = 76
     EAP_MESSAGE = 79
     MESSAGE_AUTHENTICATOR = 80
 

@@ -19,7 +19,7 @@ from radius_mfa.errors import (
     Overloaded,
     StatusServerRefused,
 )
-from radius_mfa.policy.decision import Reject, RejectReason
+from radius_mfa.policy.decision import Accept, Reject, RejectReason
 from radius_mfa.protocol import message_authenticator, wire
 from radius_mfa.protocol.access_request import (
     AccessRequest,
@@ -48,7 +48,8 @@ REJECT_JITTER = 0.1
 
 CONVERSATION_RESERVE = 8
 """One in so many places in flight is kept for requests with State: a login half done is worth
-more than one not begun (RFC 5080 section 2.2.3; checklist D11)."""
+more than one not begun (RFC 5080 section 2.2.3; checklist D11). A State that is none of ours, or
+too old, takes no such place; one of ours may be sent by anybody who saw it."""
 
 STATUS_SERVER_PER_SECOND = 100
 """A client gets no more answers to Status-Server than this; watchdogs send one in 6 to 60 s."""
@@ -159,9 +160,14 @@ class Handler:
             return None
         decision = outcome.decision
         reply = decision_reply(
-            packet, nas.shared_secret, decision, self._policy.reject_message, outcome.granted
+            packet,
+            nas.shared_secret,
+            decision,
+            self._policy.reject_message,
+            granted=outcome.granted,
+            challenge_text=nas.challenge_text,
         )
-        if isinstance(decision, Reject):
+        if not isinstance(decision, Accept) and decision.reason:  # a challenge anew is a reject too
             await self._reject_delay(arrived)
         may_be_sent = self._duplicates.finish(source, entry, reply, time.monotonic())
         if entry.duplicates:
@@ -177,7 +183,7 @@ class Handler:
         """Return the outcome, or None where a backend has none and the NAS shall get no reply."""
         attempt = _attempt(packet, nas, request, record.source)
         if self.in_flight >= self._room_for_new and (
-            self.in_flight >= self._room or packet.first(wire.Attribute.STATE) is None
+            self.in_flight >= self._room or not self._login.gave(attempt.state or b"", now)
         ):
             raise Overloaded(f"{self.in_flight} requests are in flight")
         self.in_flight += 1
@@ -228,6 +234,8 @@ def _attempt(packet: Packet, nas: Nas, request: AccessRequest, source: Source) -
         method=request.method,
         split=nas.split,
         mode=nas.mfa,
+        prompt=nas.prompt,
+        state=request.state,
         calling_station_id=request.calling_station_id,
         session_id=request.acct_session_id,
         failover_grace_seconds=nas.failover_grace_seconds,

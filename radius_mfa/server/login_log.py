@@ -12,7 +12,7 @@ from structlog.typing import FilteringBoundLogger as BoundLogger
 from radius_mfa.authentication.authorization import Case
 from radius_mfa.authentication.login import Outcome, Trace, lock_hint
 from radius_mfa.errors import BackendUnavailable
-from radius_mfa.policy.decision import Accept
+from radius_mfa.policy.decision import Accept, Challenge
 from radius_mfa.protocol.access_request import AccessRequest
 from radius_mfa.protocol.duplicates import Source
 from radius_mfa.protocol.nas import Nas
@@ -58,6 +58,10 @@ class LoginRecord:
             self._tell_left_out(self.trace.case, fields)
         if isinstance(decision, Accept):
             self._log.info("login.accepted", method=decision.method, **fields)
+        elif isinstance(decision, Challenge):
+            if decision.reason is not None:
+                fields |= {"reason": decision.reason.value, "hint": decision.hint}
+            self._log.info("login.challenged", **fields)
         else:
             fields |= {"reason": decision.reason.value, "hint": decision.hint}
             self._log.info("login.rejected", method=self._request.method.value, **fields)

@@ -2,7 +2,9 @@
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from radius_mfa.policy.decision import Decision, Reject, RejectReason
+from radius_mfa.policy.decision import Accept, Challenge, Decision, Reject, RejectReason
+
+_RESULTS = {Accept: "accept", Reject: "reject", Challenge: "challenge"}
 
 
 class Metrics:
@@ -12,7 +14,7 @@ class Metrics:
         self.registry = CollectorRegistry()
         self.logins = Counter(
             "radius_mfa_logins",
-            "Logins answered, by client, result and reason of the reject",
+            "Requests answered, by client, result and what was wrong",
             ["client", "result", "reason"],
             registry=self.registry,
         )
@@ -110,7 +112,7 @@ class Metrics:
             registry=self.registry,
         )
         self._of_calls: dict[tuple[str, str, str], Histogram] = {}
-        self._of_logins: dict[tuple[str, RejectReason | None], Counter] = {}
+        self._of_logins: dict[tuple[str, str, RejectReason | None], Counter] = {}
 
     def count_call(
         self, directory: str, server: str, operation: str, fault: str, seconds: float
@@ -127,10 +129,10 @@ class Metrics:
 
     def count_login(self, client: str, decision: Decision) -> None:
         """Count an answered login; a child of the counter is looked up once, which is slow."""
-        reason = decision.reason if isinstance(decision, Reject) else None
-        counter = self._of_logins.get((client, reason))
+        reason = None if isinstance(decision, Accept) else decision.reason
+        result = _RESULTS[type(decision)]
+        counter = self._of_logins.get((client, result, reason))
         if counter is None:
-            result = "accept" if reason is None else "reject"
             counter = self.logins.labels(client, result, reason or "")
-            self._of_logins[client, reason] = counter
+            self._of_logins[client, result, reason] = counter
         counter.inc()

@@ -9,7 +9,7 @@ import asyncio
 import hashlib
 import secrets
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -18,7 +18,14 @@ import structlog
 from radius_mfa import tasks
 from radius_mfa.errors import BackendUnavailable
 from radius_mfa.policy.access import Enrolment
-from radius_mfa.policy.decision import FACTOR_AT_FAULT, Accept, Decision, Reject, RejectReason
+from radius_mfa.policy.decision import (
+    FACTOR_AT_FAULT,
+    Accept,
+    Challenge,
+    Decision,
+    Reject,
+    RejectReason,
+)
 from radius_mfa.policy.lockout import (
     MAX_CONSECUTIVE_FAILURES,
     SAME_VALUE_MS,
@@ -26,7 +33,14 @@ from radius_mfa.policy.lockout import (
     Tally,
     later_lock,
 )
-from radius_mfa.stores.interfaces import Loaded, Settled, Settlement, Subject, VerdictKey
+from radius_mfa.stores.interfaces import (
+    Loaded,
+    PendingChallenge,
+    Settled,
+    Settlement,
+    Subject,
+    VerdictKey,
+)
 from radius_mfa.stores.redis_scripts import RedisScripts
 
 log = structlog.get_logger()
@@ -113,11 +127,15 @@ class RedisAttempts:
             own + "enrolment",
             *(f"{own}verdict:{key.digest}" for key in verdict_keys),
         ]
-        reply: list[Any] = await self._scripts.run("load", keys, [subject.source])
+        args = [subject.source]
+        if subject.state:
+            keys.append(f"{own}challenge:{subject.state}")
+            args.append("answered")
+        reply: list[Any] = await self._scripts.run("load", keys, args)
         return reply
 
     def _loaded(self, subject: Subject, reply: list[Any], now_ms: int) -> Loaded:
-        epoch, generation, tally, here, steps, enrolment, verdicts = reply
+        epoch, generation, tally, here, steps, enrolment, verdicts, challenge = reply
         generation = (generation or b"0").decode()
         return Loaded(
             epoch=epoch.decode(),
@@ -130,6 +148,7 @@ class RedisAttempts:
             locked_until=later_lock(_lock_end(tally, now_ms), _lock_end(here, now_ms)),
             forgotten_until=float(epoch.decode().partition(":")[2]),
             verdict=_first_valid(verdicts, generation, now_ms),
+            challenge=challenge and _pending(subject.state, challenge.decode()),
         )
 
     async def remember(self, user: str, enrolment: Enrolment, loaded: Loaded) -> None:
@@ -177,8 +196,12 @@ class RedisAttempts:
             int(_wrong_factor(settlement)),
             int(settlement.counted),
             *self._thresholds,
+            len(verdict_keys),
             *(key.ttl_ms for key in verdict_keys),
         ]
+        if settlement.answers is not None or settlement.gives is not None:
+            more_keys, more_args = _challenges(own, settlement)
+            keys, args = keys + more_keys, args + more_args
         state, verdict, locked_until = await self._scripts.run("settle", keys, args)
         if state in (b"cold", b"stale"):
             raise BackendUnavailable("redis", _UNSETTLED[state])
@@ -309,7 +332,7 @@ def _wrong_factor(settlement: Settlement) -> bool:
     That counts towards MAX_CONSECUTIVE_FAILURES, whether or not the limits count it.
     """
     decision = settlement.decision
-    if isinstance(decision, Reject):
+    if not isinstance(decision, Accept):
         return decision.reason in FACTOR_AT_FAULT
     return settlement.match is not None  # whose time step may be used
 
@@ -317,15 +340,21 @@ def _wrong_factor(settlement: Settlement) -> bool:
 def _encoded(decision: Decision) -> str:
     if isinstance(decision, Accept):
         return f"accept:{decision.method}"
+    if isinstance(decision, Challenge):
+        return f"challenge:{decision.state}:{decision.reason or ''}"
     return f"reject:{decision.reason}"
 
 
 _REPLAYED = _encoded(Reject(RejectReason.CODE_REPLAYED))
 _LOCKED = _encoded(Reject(RejectReason.ACCOUNT_LOCKED))
+_ANSWERED = _encoded(Reject(RejectReason.STATE_USED))
 
 
 def _decoded(verdict: str) -> Decision:
     kind, _, detail = verdict.partition(":")
+    if kind == "challenge":
+        state, _, reason = detail.partition(":")
+        return Challenge(state, RejectReason(reason) if reason else None)
     return Accept(detail) if kind == "accept" else Reject(RejectReason(detail))
 
 
@@ -335,3 +364,30 @@ def _first_valid(verdicts: list[bytes | None], generation: str, now_ms: int) -> 
         if of_generation == generation and int(expiry) > now_ms:
             return _decoded(verdict)
     return None
+
+
+def _challenges(own: str, settlement: Settlement) -> tuple[list[str], list[bytes | str | int]]:
+    """Return the keys and arguments of the challenges that *settlement* answers and gives."""
+    answers, gives, decision = settlement.answers, settlement.gives, settlement.decision
+    keys: list[str] = [f"{own}challenge:{one.digest}" for one in (answers, gives) if one]
+    args: list[bytes | str | int] = ["", "", ""]
+    if answers is not None:
+        keys += [f"{own}verdict:{digest}" for digest in answers.verdicts]
+        args = [_record(answers), _record(replace(answers, tries=0)), _ANSWERED]
+    if gives is None:
+        return keys, [*args, "", 0, ""]
+    refused = isinstance(decision, Challenge) and decision.reason
+    otherwise = _encoded(Reject(refused)) if refused else _LOCKED
+    return keys, [*args, _record(gives), gives.ttl_ms, otherwise]
+
+
+def _record(challenge: PendingChallenge) -> str:
+    """Return a challenge as Redis keeps it; a source may hold spaces, so it stands last."""
+    verdicts = ",".join(challenge.verdicts) or "-"
+    return f"{challenge.generation} {challenge.tries} {verdicts} {challenge.source}"
+
+
+def _pending(digest: str, record: str) -> PendingChallenge:
+    generation, tries, verdicts, source = record.split(" ", 3)
+    digests = () if verdicts == "-" else tuple(verdicts.split(","))
+    return PendingChallenge(digest, generation, int(tries), source, digests)

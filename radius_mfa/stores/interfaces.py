@@ -28,10 +28,31 @@ class VerdictKey:
 
 @value
 class Subject:
-    """Whose attempt this is: the canonical user, and the source they try from."""
+    """Whose attempt this is: the canonical user, and the source they try from.
+
+    *source* is ``client|station``. *state* is the keyed digest of the State that is answered.
+    """
 
     user: str
     source: str
+    state: str = ""
+
+
+@value
+class PendingChallenge:
+    """A challenge on record: its password was right, its code is missing.
+
+    *digest* is the keyed digest of its State. Void under another *generation* of the user; *tries*
+    is how many codes may still be tried, 0 where it was answered. *verdicts* are the digests by
+    which other packets than its own met it, until its answer. Kept for *ttl_ms* milliseconds.
+    """
+
+    digest: str
+    generation: str
+    tries: int
+    source: str
+    verdicts: tuple[str, ...] = ()
+    ttl_ms: int = 0
 
 
 @value
@@ -39,6 +60,8 @@ class Loaded:
     """All that Redis knows of a subject, from one round trip.
 
     *enrolment* is None where it is not cached; it may be cached again only under *generation*.
+    *challenge* is the one that the subject's State names, if it is this user's; where the subject
+    has no station, what is locked is that of the challenge's.
     *used_steps* maps a device id to its last accepted time step. *locked_until* is Unix
     milliseconds, 0 where nothing is locked, -1 until an admin unlocks. Codes of time steps up to
     *forgotten_until* (Unix seconds, 0 for never) may have been used before Redis lost its memory.
@@ -51,6 +74,7 @@ class Loaded:
     locked_until: int = 0
     forgotten_until: float = 0
     verdict: Decision | None = None
+    challenge: PendingChallenge | None = None
 
 
 @value
@@ -70,6 +94,7 @@ class Settlement:
     whether a reject, also one that the settlement itself finds, counts as a failure;
     *wrong_value* is the keyed digest of the value that was typed. *recovery* is the recovery code
     that was consumed for it, to be given back should the settlement turn the Accept away.
+    *answers* is the challenge that ends with it, *gives* the one that goes out with it.
     """
 
     decision: Decision
@@ -77,6 +102,8 @@ class Settlement:
     counted: bool = False
     wrong_value: str = ""
     recovery: RecoveryMatch | None = None
+    answers: PendingChallenge | None = None
+    gives: PendingChallenge | None = None
 
 
 @value
@@ -114,7 +141,8 @@ class Attempts(Protocol):
     ) -> Settled:
         """Make *settlement* final in one atomic step, if nothing has come before it.
 
-        An earlier verdict on the same login, a lock, or a time step already used wins.
+        An earlier verdict on the same login, a lock, a challenge answered already, or a time step
+        already used wins. Where a failure closes a lock, no challenge is given.
         """
         ...
 

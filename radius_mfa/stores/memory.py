@@ -5,12 +5,19 @@ scripts in Redis together, call by call.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from radius_mfa.errors import BackendUnavailable
 from radius_mfa.policy.access import Enrolment
-from radius_mfa.policy.decision import FACTOR_AT_FAULT, Accept, Decision, Reject, RejectReason
+from radius_mfa.policy.decision import (
+    FACTOR_AT_FAULT,
+    Accept,
+    Challenge,
+    Decision,
+    Reject,
+    RejectReason,
+)
 from radius_mfa.policy.groups import Group
 from radius_mfa.policy.identity import canonical_user
 from radius_mfa.policy.lockout import (
@@ -26,6 +33,7 @@ from radius_mfa.stores.interfaces import (
     Identity,
     Loaded,
     PasswordVerdict,
+    PendingChallenge,
     RecoveryMatch,
     Settled,
     Settlement,
@@ -51,6 +59,7 @@ class _User:
     enrolment: Enrolment | None = None
     wrong_values: dict[str, int] = field(default_factory=dict)
     verdicts: dict[str, _Verdict] = field(default_factory=dict)
+    challenges: dict[str, tuple[PendingChallenge, int]] = field(default_factory=dict)
 
     def verdict(self, keys: Sequence[VerdictKey], now: int) -> Decision | None:
         for key in keys:
@@ -58,6 +67,10 @@ class _User:
             if known and known.generation == self.generation and known.expiry > now:
                 return known.decision
         return None
+
+    def challenge(self, state: str, now: int) -> PendingChallenge | None:
+        challenge, expiry = self.challenges.get(state, (None, 0))
+        return challenge if expiry > now else None
 
     def lock_end(self, source: str, now: int) -> int:
         here = self.sources.get(source, Tally())
@@ -79,13 +92,17 @@ class MemoryAttempts:
     ) -> Loaded:
         """Return what is known of *subject*."""
         user, now_ms = self._user(subject.user), int(now * 1000)
+        challenge, source = user.challenge(subject.state, now_ms), subject.source
+        if challenge is not None and source.endswith("|"):
+            source = challenge.source
         return Loaded(
             epoch="memory:0",
             generation=str(user.generation),
             enrolment=user.enrolment,
             used_steps=dict(user.steps),
-            locked_until=user.lock_end(subject.source, now_ms),
+            locked_until=user.lock_end(source, now_ms),
             verdict=user.verdict(verdict_keys, now_ms),
+            challenge=challenge,
         )
 
     async def remember(self, user: str, enrolment: Enrolment, loaded: Loaded) -> None:
@@ -121,6 +138,32 @@ class MemoryAttempts:
         locked_until = user.lock_end(source, now)
         if locked_until:
             return Reject(RejectReason.ACCOUNT_LOCKED), locked_until
+        if not self._answered(user, settlement.answers, now):
+            return Reject(RejectReason.STATE_USED), 0
+        decision, locked_until = self._judged(user, source, settlement, now)
+        if isinstance(decision, Challenge) and settlement.gives is not None:
+            if locked_until:
+                return Reject(decision.reason or RejectReason.ACCOUNT_LOCKED), locked_until
+            gives = settlement.gives
+            user.challenges[gives.digest] = gives, now + gives.ttl_ms
+        return decision, locked_until
+
+    @staticmethod
+    def _answered(user: _User, answers: PendingChallenge | None, now: int) -> bool:
+        """End the challenge that is answered; return False where it has ended already."""
+        if answers is None:
+            return True
+        known = user.challenge(answers.digest, now)
+        if known is None or not known.tries:
+            return False
+        user.challenges[answers.digest] = replace(known, tries=0), user.challenges[known.digest][1]
+        for digest in known.verdicts:
+            user.verdicts.pop(digest, None)
+        return True
+
+    def _judged(
+        self, user: _User, source: str, settlement: Settlement, now: int
+    ) -> tuple[Decision, int]:
         decision, match = settlement.decision, settlement.match
         if match is not None and match.time_step <= user.steps.get(match.device.device_id, -1):
             decision = Reject(RejectReason.CODE_REPLAYED)
@@ -130,7 +173,7 @@ class MemoryAttempts:
             user.tally, user.consecutive = Tally(), 0
             user.sources.pop(source, None)
             return decision, 0
-        wrong_factor = isinstance(decision, Reject) and decision.reason in FACTOR_AT_FAULT
+        wrong_factor = decision.reason in FACTOR_AT_FAULT
         if not wrong_factor or user.wrong_values.get(settlement.wrong_value, 0) > now:
             return decision, 0
         user.wrong_values[settlement.wrong_value] = now + SAME_VALUE_MS

@@ -150,8 +150,8 @@ LETS_IN = """
 from radius_mfa.policy.decision import Accept
 from radius_mfa.server import handler
 true_reply = handler.decision_reply
-def decision_reply(request, secret, decision, message):
-    return true_reply(request, secret, Accept("fault"), message)
+def decision_reply(request, secret, decision, message, **more):
+    return true_reply(request, secret, Accept("fault"), message, **more)
 handler.decision_reply = decision_reply
 """
 
@@ -218,7 +218,7 @@ def test_a_login_that_is_refused_says_what_to_look_at_and_tries_nothing_on_top(
 
 def second_site(site: Site, folder: Path, **sections: Any) -> Site:
     """Return the configuration of a second node, which has the same key ring and clients."""
-    second = Site(folder, sections)
+    second = Site(folder, sections, clients=site.clients)
     (second.data / "keyring").write_bytes((site.data / "keyring").read_bytes())
     return second
 
@@ -311,3 +311,42 @@ def test_lines_fit_into_80_columns(site: Site) -> None:
     done = played(site, "--user", "alice", typed=PASSWORD + totp.code())
     assert done.out.count("FAIL") == 3
     assert max(map(len, done.out.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("prompt", ["auto", "challenge"])
+def test_a_login_in_two_rounds(site: Site, tmp_path: Path, prompt: str) -> None:
+    """What is right and what has to be refused, with one password and one code, on two nodes."""
+    site.clients = [{"name": "nas", "address": "127.0.0.1", "prompt": prompt}]
+    site.write_config()
+    site.add_users(["alice"])
+    server = served(site)
+    shared = {
+        "redis": {"url": f"unix://{site.data}/redis.sock"},
+        "database": {"url": f"sqlite:///{site.data}/radius-mfa.db"},
+    }
+    with second_site(site, tmp_path / "second", **shared) as second:
+        words = ("--user", "alice", "--json", "--also", endpoint(second.start()))
+        done = played(site, *words, typed=f"{PASSWORD}\n{totp.code()}")
+    expected = [*STRANGERS, "login", "retransmission", "used_code"]
+    expected += ["second_node_used_code", "second_node", "wrong_code"]
+    assert results(done) == dict.fromkeys(expected, "pass")
+    assert len(server.lines("login.accepted")) == 1
+    asked_again = [line.get("reason") for line in server.lines("login.challenged")]
+    assert asked_again == [None, None, "code_replayed", None, "wrong_code"]
+
+
+def test_radius_mfa_test_answers_a_challenge(site: Site) -> None:
+    """`radius-mfa test`: line by line of what is piped in, or of a file; without more, it ends."""
+    site.clients = [{"name": "nas", "address": "127.0.0.1", "prompt": "auto"}]
+    site.write_config()
+    site.add_users(["alice"])
+    served(site)
+    alone = site.cli("test", "alice", text=f"{PASSWORD}\n")
+    assert (alone.exit_code, alone.out.split()[0]) == (1, "Access-Challenge")
+    wrong = f"{PASSWORD}\n{totp.wrong_code()}\n"
+    done = site.cli("test", "alice", text=f"{wrong}{totp.code()}\n")
+    assert (done.exit_code, done.out.strip()) == (0, "Access-Accept")
+    file = site.folder / "typed"
+    file.write_text(f"{wrong}{totp.wrong_code()}\n{totp.wrong_code()}\n", "ascii")
+    done = site.cli("test", "alice", "--json", "--password-file", str(file))
+    assert (done.exit_code, json.loads(done.out)["code"]) == (1, "Access-Reject")

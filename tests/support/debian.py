@@ -19,11 +19,18 @@ PACKAGES = {
     "initdb": "postgresql",
     "ip": "iproute2",
     "oathtool": "oathtool",
+    "ocserv": "ocserv",
+    "openconnect": "openconnect",
     "radclient": "freeradius-utils",
     "redis-server": "redis-server",
     "samba": "samba samba-ad-provision samba-dsdb-modules samba-vfs-modules",
     "slapadd": "slapd",
     "slapd": "slapd",
+    "ssh": "openssh-client",
+    "ssh-keygen": "openssh-client",
+    "sshd": "openssh-server libpam-radius-auth",
+    "nsenter": "util-linux",
+    "unshare": "util-linux",
 }
 """Tool to Debian package, or several in one text."""
 

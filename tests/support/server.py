@@ -132,7 +132,7 @@ class Site:
         }
         for name, section in self.sections.items():
             values[name] = {**values.get(name, {}), **section}
-        clients = [{"secret": SECRET, **client} for client in self.clients]
+        clients = [{"secret": SECRET, "prompt": "append", **client} for client in self.clients]
         document = {"data_folder": str(self.data), **self.top, **values, "client": clients}
         self.config.write_text(tomlkit.dumps(document), "utf-8")
 

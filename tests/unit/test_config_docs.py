@@ -82,7 +82,8 @@ def _values(schema: dict[str, Any], one: dict[str, Any]) -> str:
     if "anyOf" in one:
         return " or ".join(_values(schema, form) for form in one["anyOf"])
     if one["type"] == "object":
-        return "table of texts" if one["additionalProperties"] == {"type": "string"} else "table"
+        texts = one["additionalProperties"].get("type") == "string"
+        return "table of texts" if texts else "table"
     if one["type"] == "array":
         items = _values(schema, one["items"])
         return "list of texts" if items == "text" else f"list of {items}"

@@ -2,12 +2,16 @@
 -- The rules of the tallies are those of radius_mfa/policy/lockout.py. Times are Unix milliseconds.
 --
 -- KEYS: 1 epoch, 2 generation, 3 tally of the user, 4 tallies by source, 5 used time steps,
---       6 mark of the wrong value, 7... verdicts
+--       6 mark of the wrong value, 7... verdicts, then, each where there is one: the challenge
+--       answered, the challenge given, the verdicts that end with the answer
 -- ARGV: 1 now, 2 epoch seen, 3 generation seen, 4 source, 5 device id ('' where no step is
 --       consumed), 6 time step, 7 verdict, 8 verdict if the step is used, 9 verdict if locked,
 --       10 a factor was wrong (0 or 1), 11 which counts towards the limits (0 or 1),
 --       12 same-value window, 13 limit by source, 14 limit by user, 15 failure window, 16 lock,
---       17 longest lock, 18 most consecutive failures, 19... lifetimes of the verdicts
+--       17 longest lock, 18 most consecutive failures, 19 how many verdicts, 20... lifetimes of
+--       the verdicts; then, where a challenge is answered or given: record of the one answered as
+--       it was seen ('' for none), as it is once answered, verdict if it is answered already,
+--       record of the one given ('' for none), its lifetime, verdict if a lock closes instead
 -- Returns {state, verdict, locked until}; state is 'cold', 'stale', 'shared' or 'settled'.
 
 local now = tonumber(ARGV[1])
@@ -15,6 +19,8 @@ local source = ARGV[4]
 local window, lock, longest = tonumber(ARGV[15]), tonumber(ARGV[16]), tonumber(ARGV[17])
 local UNTIL_UNLOCKED = -1
 local MOST_SOURCES = 100
+local LAST_VERDICT = 6 + tonumber(ARGV[19])
+local CHALLENGE = 14 + LAST_VERDICT  -- its first argument
 
 -- A tally is the text 'failures since locks until consecutive'.
 local function read(text)
@@ -76,7 +82,7 @@ if (redis.call('GET', KEYS[2]) or '0') ~= ARGV[3] then
 end
 
 -- A verdict is the text 'generation expiry verdict'; one of an older generation is void.
-for i = 7, #KEYS do
+for i = 7, LAST_VERDICT do
   local generation, expiry, verdict =
     string.match(redis.call('GET', KEYS[i]) or '', '^(%S+) (%S+) (%S+)$')
   if generation == ARGV[3] and tonumber(expiry) > now then
@@ -85,8 +91,8 @@ for i = 7, #KEYS do
 end
 
 local function settled(verdict, locked_until)
-  for i = 7, #KEYS do
-    local lifetime = ARGV[12 + i]
+  for i = 7, LAST_VERDICT do
+    local lifetime = ARGV[13 + i]
     local record = ARGV[3] .. ' ' .. string.format('%.0f', now + tonumber(lifetime)) .. ' ' .. verdict
     redis.call('SET', KEYS[i], record, 'PX', lifetime)
   end
@@ -97,6 +103,30 @@ local user = read(redis.call('GET', KEYS[3]))
 local here = read(redis.call('HGET', KEYS[4], source) or nil)
 if lock_of(user, here) ~= 0 then
   return settled(ARGV[9], lock_of(user, here))
+end
+
+local given = LAST_VERDICT + 1  -- the key of the challenge given, if there is one
+if (ARGV[CHALLENGE] or '') ~= '' then
+  local answered = given
+  given = given + 1
+  if redis.call('GET', KEYS[answered]) ~= ARGV[CHALLENGE] then
+    return settled(ARGV[CHALLENGE + 2], 0)
+  end
+  redis.call('SET', KEYS[answered], ARGV[CHALLENGE + 1], 'KEEPTTL')
+  for i = ARGV[CHALLENGE + 3] == '' and given or given + 1, #KEYS do
+    redis.call('DEL', KEYS[i])
+  end
+end
+
+-- No Accept: the challenge that goes with it is given, unless this failure has closed a lock.
+local function not_accepted(verdict, locked_until)
+  if (ARGV[CHALLENGE + 3] or '') == '' then
+    return settled(verdict, locked_until)
+  elseif locked_until ~= 0 then
+    return settled(ARGV[CHALLENGE + 5], locked_until)
+  end
+  redis.call('SET', KEYS[given], ARGV[CHALLENGE + 3], 'PX', ARGV[CHALLENGE + 4])
+  return settled(verdict, 0)
 end
 
 local function accepted(verdict)
@@ -118,12 +148,12 @@ elseif string.sub(verdict, 1, 7) == 'accept:' then  -- the password alone, or a 
 end
 
 if ARGV[10] == '0' then
-  return settled(verdict, 0)
+  return not_accepted(verdict, 0)
 end
 -- A mark holds the time until which the same value is not counted again.
 local marked_until = tonumber(redis.call('GET', KEYS[6]) or '0')
 if marked_until > now then
-  return settled(verdict, 0)
+  return not_accepted(verdict, 0)
 end
 redis.call('SET', KEYS[6], string.format('%.0f', now + tonumber(ARGV[12])), 'PX', ARGV[12])
 
@@ -137,7 +167,7 @@ if user[5] >= tonumber(ARGV[18]) then
 end
 redis.call('SET', KEYS[3], written(user))
 if not counted then
-  return settled(verdict, lock_of(user, here))
+  return not_accepted(verdict, lock_of(user, here))
 end
 
 here = count(here, tonumber(ARGV[13]))
@@ -155,4 +185,4 @@ if lock == 0 then
 else
   redis.call('PEXPIRE', KEYS[4], 2 * (window + math.max(longest, lock)))
 end
-return settled(verdict, lock_of(user, here))
+return not_accepted(verdict, lock_of(user, here))

@@ -11,7 +11,8 @@ from radius_mfa.authentication.login import Attempt, CodeDue, Login, Trace
 from radius_mfa.errors import BackendUnavailable
 from radius_mfa.policy.access import Mode
 from radius_mfa.policy.attributes import Encoded, ReplyAttribute, reply_attribute
-from radius_mfa.policy.decision import Accept, Reject, RejectReason
+from radius_mfa.policy.challenge import Prompt
+from radius_mfa.policy.decision import Accept, Challenge, Reject, RejectReason
 from radius_mfa.policy.groups import Group
 from radius_mfa.policy.rules import ClientPolicy, Rule, period
 from radius_mfa.protocol.reply_attributes import encoder
@@ -67,6 +68,31 @@ class Ruled(World):
     @property
     def granted(self) -> list[bytes]:
         return [one.octets for one in self.outcomes[-1].granted]
+
+
+async def test_attributes_and_rules_survive_a_challenge() -> None:
+    """What was granted goes with the Accept of the second round, and with none of the first."""
+    world = Ruled(STAFF, OUT, groups=["staff"])
+    given = await world.decided(PASSWORD, prompt=Prompt.AUTO)
+    assert isinstance(given, Challenge)
+    assert world.granted == []
+    world.trace = Trace()
+    answer = {"prompt": Prompt.AUTO, "state": given.state.encode()}
+    assert await world.login(code(), **answer) == ACCEPT
+    assert world.granted == [FILTER_STAFF]
+    assert len(world.directory.asked) == 1
+    assert await Ruled(OUT, groups=["contractors"]).login(PASSWORD, prompt=Prompt.AUTO) is REFUSED
+
+
+async def test_a_rule_for_the_method_refuses_in_the_second_round() -> None:
+    """By which way a login ends is not known before; the State stays good for another way."""
+    no_recovery = Rule("none", method=frozenset({"recovery_code"}), refuse=True)
+    world = Ruled(no_recovery, codes=(RECOVERY_CODE,))
+    given = await world.decided(PASSWORD, prompt=Prompt.CHALLENGE)
+    assert isinstance(given, Challenge)
+    answer = {"prompt": Prompt.CHALLENGE, "state": given.state.encode()}
+    assert await world.login(RECOVERY_CODE, **answer) is REFUSED
+    assert await world.login(code(), **answer) == ACCEPT
 
 
 FILTER_STAFF = encoder("Filter-Id")("staff").octets

@@ -10,7 +10,14 @@ from radius_mfa.authentication.login import Attempt, Login, Outcome, Trace, lock
 from radius_mfa.errors import BackendUnavailable
 from radius_mfa.policy.access import Enrolment, Mode
 from radius_mfa.policy.credentials import CodePosition, SplitPolicy
-from radius_mfa.policy.decision import Accept, Factor, Reject, RejectReason
+from radius_mfa.policy.decision import (
+    Accept,
+    Challenge,
+    Decision,
+    Factor,
+    Reject,
+    RejectReason,
+)
 from radius_mfa.policy.lockout import UNTIL_UNLOCKED, LockoutPolicy
 from radius_mfa.policy.requirement import NOTHING_REQUIRED, Requirement
 from radius_mfa.policy.rules import ClientPolicy
@@ -71,10 +78,16 @@ class World:
         self.recovery_codes: Any = MemoryRecoveryCodes({"alice": list(self.codes)})
         self.trace = Trace()
 
-    async def login(
-        self, typed: str | bytes | None, user: str | None = "alice", now: float = NOW, **more: Any
-    ) -> Accept | RejectReason:
+    async def login(self, *typed: Any, **more: Any) -> Accept | RejectReason:
         """Return Accept, or the reason of the reject."""
+        decision = await self.decided(*typed, **more)
+        assert not isinstance(decision, Challenge)
+        return decision.reason if isinstance(decision, Reject) else decision
+
+    async def decided(
+        self, typed: str | bytes | None, user: str | None = "alice", now: float = NOW, **more: Any
+    ) -> Decision:
+        """Return the decision on an attempt."""
         self.packets += 1
         more = {"client": "asa", "packet": b"packet %d" % self.packets} | more
         octets = typed.encode() if isinstance(typed, str) else typed
@@ -90,8 +103,7 @@ class World:
         )
         outcome = await login.decide(Attempt(user_name=user, typed=octets, **more), now, self.trace)
         self.outcomes.append(outcome)
-        decision = outcome.decision
-        return decision.reason if isinstance(decision, Reject) else decision
+        return outcome.decision
 
     @property
     def hint(self) -> str:

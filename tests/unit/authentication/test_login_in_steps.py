@@ -29,7 +29,9 @@ async def password(
     found = await login.decide_password(attempt, NOW, Trace())
     if isinstance(found, CodeDue):
         return found
-    return found.decision.reason if isinstance(found.decision, Reject) else found.decision
+    decision = found.decision
+    assert isinstance(decision, Accept | Reject)
+    return decision.reason if isinstance(decision, Reject) else decision
 
 
 async def second(world: World, typed: str) -> Accept | RejectReason:

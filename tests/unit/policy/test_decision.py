@@ -30,6 +30,12 @@ COUNTED_AGAINST = {
     RejectReason.PASSWORD_EXPIRED: None,
     RejectReason.PASSWORD_MUST_CHANGE: None,
     RejectReason.REFUSED_BY_RULE: None,  # whatever was typed
+    RejectReason.REFUSED_BY_NAS: None,  # nobody typed that
+    RejectReason.STATE_EXPIRED: None,  # the code beside a State that is no good was not looked at
+    RejectReason.STATE_FOREIGN: None,
+    RejectReason.STATE_FORGED: None,
+    RejectReason.STATE_USED: None,
+    RejectReason.STATE_VOID: None,
     RejectReason.UNDECODABLE_PASSWORD: PASSWORD,
     RejectReason.UNKNOWN_USER: None,
     RejectReason.UNSUPPORTED_METHOD: None,

@@ -212,9 +212,9 @@ def test_a_hidden_value_is_hidden_anew_in_every_reply(length: int) -> None:
 def test_granted_attributes_stand_in_an_accept_and_never_in_a_reject() -> None:
     """A08, rule 7: group and address of a user are in no refusal."""
     asked, granted = request(USER), [encoder("Class")("staff")]
-    accepted = decision_reply(asked, SECRET, Accept("totp"), "Access denied", granted)
+    accepted = decision_reply(asked, SECRET, Accept("totp"), "Access denied", granted=granted)
     assert verified(accepted, asked.octets, SECRET).all(25) == [b"staff"]
     reject = Reject(RejectReason.WRONG_CODE)
-    refused = decision_reply(asked, SECRET, reject, "Access denied", granted)
+    refused = decision_reply(asked, SECRET, reject, "Access denied", granted=granted)
     assert verified(refused, asked.octets, SECRET).all(25) == []
     assert refused == decision_reply(asked, SECRET, reject, "Access denied")

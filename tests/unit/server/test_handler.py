@@ -64,6 +64,10 @@ class StubLogin:
         self.gate = asyncio.Event()
         self.gate.set()
 
+    @staticmethod
+    def gave(state: bytes, now: float) -> bool:
+        return state == b"ours" and now == NOW
+
     async def decide(self, attempt: Attempt, _now: float, trace: Trace) -> Outcome:
         self.attempts.append(attempt)
         trace.identity = Identity("alice", "alice", LOCAL_DIRECTORY)
@@ -236,7 +240,7 @@ async def test_a_login_past_its_deadline_gets_no_reply() -> None:
 async def test_a_reply_that_can_not_be_built_is_no_accept(monkeypatch: pytest.MonkeyPatch) -> None:
     """A09: the fault passes to the transport, and the next try is a fresh one."""
 
-    def broken(*_args: Any) -> bytes:
+    def broken(*_args: Any, **_more: Any) -> bytes:
         raise ValueError("broken")
 
     handler, packet = handler_of(StubLogin()), request()
@@ -248,17 +252,18 @@ async def test_a_reply_that_can_not_be_built_is_no_accept(monkeypatch: pytest.Mo
 
 
 async def test_a_login_half_done_has_room_where_a_new_one_has_none() -> None:
-    """D11: the last eighth of the room is for requests with State, and it is bounded too."""
+    """D11: the last eighth of the room is for a State of ours, and it is bounded too."""
     login = StubLogin()
     login.gate.clear()
     handler = handler_of(login, policy=AnswerPolicy(max_requests_in_flight=16))
     new = [request(identifier=n) for n in range(15)]
-    further = [request(identifier=n, attributes=[(24, b"state")]) for n in range(20, 23)]
+    further = [request(identifier=n, attributes=[(24, b"ours")]) for n in range(20, 23)]
     working = [spawn(handler.answer(packet, PEER, LOCAL, NOW)) for packet in new[:14]]
     await asyncio.sleep(0)
-    for _ in range(2):  # a packet that was shed is not remembered: it is a fresh try each time
+    forged = request(identifier=30, attributes=[(24, b"forged")])
+    for packet in (new[14], new[14], forged):  # one that was shed is a fresh try each time
         with pytest.raises(Overloaded):
-            await handler.answer(new[14], PEER, LOCAL, NOW)
+            await handler.answer(packet, PEER, LOCAL, NOW)
     working += [spawn(handler.answer(packet, PEER, LOCAL, NOW)) for packet in further[:2]]
     await asyncio.sleep(0)
     for packet in (further[2], new[14]):
