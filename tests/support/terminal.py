@@ -8,7 +8,7 @@ import signal
 import time
 from collections.abc import Sequence
 
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 30.0
 
 
 def dialogue(command: Sequence[str], answers: Sequence[tuple[str, str]], until: str = "") -> str:
