@@ -228,7 +228,7 @@ def _print_how_to(folder: Path, settings: Settings, known: Demo, endpoint: tuple
         f"a login by radclient    (each code works once{missing})",
         f'\n  echo "{attributes}" | radclient -x {host}:{port} auth {secret}\n',
         f"what the server knows   {program} -c {configuration} user show {USER}",
-        f"the portal, for phones    {program} -c {configuration} portal",
+        f"the portal for phones   {program} -c {configuration} portal",
         f"Serving on {host} port {port}; its log follows. Ctrl-C stops it.",
     )
     for line in lines:

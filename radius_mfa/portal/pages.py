@@ -60,6 +60,8 @@ _environment = Environment(
 )
 _environment.globals |= {"asset": asset, "ERRORS": texts.ERRORS, "NOTICES": texts.NOTICES}
 _environment.filters |= {"moment": moment, "ago": ago}
+for _name in _environment.list_templates():
+    _environment.get_template(_name)  # now, so that nobody's first page waits for it
 
 
 def render(template: str, **context: object) -> str:
