@@ -337,7 +337,7 @@ def test_own_logins_are_listed_and_one_that_was_not_me_is_on_the_trail(
     browser = portal.browser()
     browser.sign_in(user, PASSWORD, code(offset=1))
     page = eventually(
-        lambda: "refused" in (page := browser.get("/logins")).text and page, "the history"
+        lambda: ">refused<" in (page := browser.get("/logins")).text and page, "the history"
     )
     assert "let in" in text_of(page)
     assert "198.51.100.8" in text_of(page)

@@ -71,6 +71,7 @@ def test_tls_by_files(portal_site: Site, tmp_path: Path) -> None:
     authority.issue("portal", ["localhost"])
     with PortalProcess(
         portal_site,
+        RADIUS_MFA_PORTAL__SIGN_INS_PER_MINUTE="10000",  # others try at this Redis too
         RADIUS_MFA_PORTAL__CERTIFICATE_FILE=str(tmp_path / "portal.pem"),
         RADIUS_MFA_PORTAL__CERTIFICATE_KEY_FILE=str(tmp_path / "portal.key"),
     ) as portal:
