@@ -27,6 +27,7 @@ from radius_mfa.stores import keys
 from radius_mfa.stores.embedded_redis import EmbeddedRedis
 from radius_mfa.stores.nodes import Node
 from radius_mfa.stores.sessions import SessionStore
+from radius_mfa.stores.user_list import UserList
 
 log = structlog.get_logger()
 
@@ -128,7 +129,13 @@ def services(settings: Settings, stores: Stores, port: int) -> Services:
         reject_delay_seconds=settings.radius.reject_delay_seconds,
         sign_ins_per_minute=portal.sign_ins_per_minute,
     )
-    office = Office(stores.admins, stores.attempts, stores.directory, stores.service)
+    office = Office(
+        stores.admins,
+        stores.attempts,
+        stores.directory,
+        stores.service,
+        UserList(stores.database),
+    )
     return Services(
         policy,
         login,

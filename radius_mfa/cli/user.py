@@ -4,7 +4,6 @@ import shlex
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
-from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from time import time
@@ -33,7 +32,8 @@ from radius_mfa.cli.common import (
     with_users,
 )
 from radius_mfa.errors import Refused
-from radius_mfa.policy.access import State, state
+from radius_mfa.policy.access import state
+from radius_mfa.policy.columns import TOTP_OF_STATE, Asked, Standing, Totp, asked_of
 from radius_mfa.policy.lockout import UNTIL_UNLOCKED
 from radius_mfa.policy.mail_address import InvalidMailAddressError, mail_address
 from radius_mfa.stores.attempts import Locks
@@ -48,34 +48,6 @@ app = typer.Typer(
 FactorOption = Annotated[
     bool, typer.Option("--factor", help="The second factor alone: logins that need it.")
 ]
-
-
-class Totp(StrEnum):
-    """The column MFA: TOTP, as a filter."""
-
-    ENROLLED = "enrolled"
-    NOT_ENROLLED = "not-enrolled"
-    IN_ENROLMENT = "in-enrolment"
-    PENDING = "pending"
-    EXPIRED = "expired"
-    DISABLED = "disabled"
-
-
-class Asked(StrEnum):
-    """The column MFA: User Requirement, as a filter."""
-
-    REQUIRED = "required"
-    NOT_REQUIRED = "not-required"
-    EXEMPT = "exempt"
-
-
-class Standing(StrEnum):
-    """The state of the user, as a filter."""
-
-    ACTIVE = "active"
-    LOCKED = "locked"
-    PARTLY_LOCKED = "partly-locked"
-    SUSPENDED = "suspended"
 
 
 GroupsArgument = Annotated[list[str], typer.Argument(metavar="GROUP...", help="Names of groups.")]
@@ -157,7 +129,7 @@ def list_users(
     users = [
         user
         for user in with_stores(ctx, work)
-        if (totp is None or _TOTP_OF_STATE[user["mfa"]["state"]] is totp)
+        if (totp is None or TOTP_OF_STATE[user["mfa"]["state"]] is totp)
         and (asked is None or user["mfa"]["asked"] is asked)
         and (standing is None or user["state"] == standing.replace("-", " "))
     ]
@@ -376,28 +348,16 @@ def _record(user: UserOnRecord) -> dict[str, Any]:
 
 def _mfa(user: UserOnRecord, now: float) -> dict[str, Any]:
     asked, facts = user.requirement, {"confirmed": user.confirmed, "pending": user.pending}
-    required = Asked.NOT_REQUIRED if asked.enrol_by is None else Asked.REQUIRED
     return {
         "state": state(asked, now, **facts),
         "totp": totp_words(asked, now, **facts),
         "requirement": requirement_words(asked, now),
-        "asked": Asked.EXEMPT if asked.exempt(now) else required,
+        "asked": asked_of(asked, now),
         "required_from": _at(asked.required_from),
         "enrol_by": _at(asked.enrol_by),
         "exempt_until": _at(asked.exempt_until),
         "exempt_reason": asked.exempt_reason,
     }
-
-
-_TOTP_OF_STATE = {
-    State.NOT_ENROLLED: Totp.NOT_ENROLLED,
-    State.PRE_ENROLLMENT: Totp.NOT_ENROLLED,
-    State.IN_ENROLLMENT: Totp.IN_ENROLMENT,
-    State.PENDING_ACTIVATION: Totp.PENDING,
-    State.ENROLLMENT_EXPIRED: Totp.EXPIRED,
-    State.ENROLLED: Totp.ENROLLED,
-    State.DISABLED: Totp.DISABLED,
-}
 
 
 def _at(seconds: float | None) -> datetime | None:

@@ -51,6 +51,15 @@ def qr_code(text: str) -> Markup | None:
     return Markup(svg)  # noqa: S704 - of segno's making: coordinates, and nothing that was typed
 
 
+def prose(text: str) -> Markup:
+    """Return a sentence whose `words` in backticks are code."""
+    parts = text.split("`")
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if at % 2 else Markup("{}").format(part)
+        for at, part in enumerate(parts)
+    )
+
+
 _environment = Environment(
     loader=PackageLoader("radius_mfa.portal"),
     autoescape=True,
@@ -59,7 +68,7 @@ _environment = Environment(
     lstrip_blocks=True,
 )
 _environment.globals |= {"asset": asset, "ERRORS": texts.ERRORS, "NOTICES": texts.NOTICES}
-_environment.filters |= {"moment": moment, "ago": ago}
+_environment.filters |= {"moment": moment, "ago": ago, "prose": prose}
 for _name in _environment.list_templates():
     _environment.get_template(_name)  # now, so that nobody's first page waits for it
 

@@ -13,6 +13,7 @@ from radius_mfa.stores.enrolments import EnrolmentStore
 from radius_mfa.stores.login_history import LoginHistory
 from radius_mfa.stores.recovery_codes import RecoveryCodeStore
 from radius_mfa.stores.sessions import SessionStore
+from radius_mfa.stores.user_list import UserList
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,7 @@ class Office:
     attempts: RedisAttempts
     directory: LocalDirectory
     service: EnrolmentService
+    users: UserList
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """Texts that code chooses among; every other text of a page stands in its template."""
 
+from radius_mfa.policy.requirement import MAX_DAYS
 from radius_mfa.policy.roles import MIN_PASSWORD_CHARACTERS
 
 ERRORS = {
@@ -16,6 +17,14 @@ ERRORS = {
     "password_short": f"A password has at least {MIN_PASSWORD_CHARACTERS} characters.",
     "passwords_differ": "The two do not agree. Type the new password twice.",
     "password_same": "That is the password you were given. Choose another one.",
+    "days_wrong": f"Days are a number up to {MAX_DAYS}, and at least 1 where more time is given.",
+    "until_wrong": f"An exemption ends on a day to come, within {MAX_DAYS} days.",
+    "reason_wrong": "An exemption needs a reason, so that whoever finds it later knows why.",
+    "not_yourself": "You can't do that to yourself: somebody else has to.",
+    "nobody_ticked": "Nobody is ticked. Go back and tick users, or choose all that are listed.",
+    "too_many_users": "That is too many at once for this page. List fewer of them.",
+    "user_gone": "Somebody of them is not on record any more. Nothing was changed; list them anew.",
+    "act_refused": "That can't be done as it stands. Somebody may have changed it meanwhile.",
     "too_many_devices": "You have as many devices as there can be. Remove one first.",
 }
 """Why a form is shown again."""
@@ -30,11 +39,17 @@ NOTICES = {
     "resynced": "The codes of that device work again.",
     "not_me": "Your admins can see now that it was not you. Change your password.",
     "session_ended": "That session is ended.",
+    "act_done": "Done.",
+    "act_changed_nothing": "That is so already: nothing was changed.",
     "signed_out_everywhere": "You are signed out, here and everywhere else.",
 }
 """What was done by the page before."""
 
 FAULTS: dict[int | str, tuple[str, str]] = {
+    "admins": (
+        "That is not yours to do",
+        "Among them is somebody with a role in the admin portal: only an admin may change them.",
+    ),
     "role": ("That is not yours to do", "Your role does not include it. Ask an admin to do it."),
     400: ("That request can't be read", "Go back, load the page again, and try once more."),
     403: (

@@ -9,6 +9,7 @@ import asyncio
 import hashlib
 import secrets
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -29,6 +30,7 @@ from radius_mfa.policy.decision import (
 from radius_mfa.policy.lockout import (
     MAX_CONSECUTIVE_FAILURES,
     SAME_VALUE_MS,
+    UNTIL_UNLOCKED,
     LockoutPolicy,
     Tally,
     later_lock,
@@ -62,6 +64,9 @@ NAMES_KEPT = 4096
 MAX_NOTICES = 2
 """How often one load may find Redis without memory: a look under way may have come too early."""
 
+MAX_LISTED_LOCKS = 1000
+"""Locked users in the list of them: anyone can make up names and have them locked."""
+
 _TAGS = [f"{number:02x}" for number in range(256)]
 
 
@@ -72,6 +77,15 @@ class Locks:
     user: Tally
     consecutive: int
     sources: dict[str, Tally]
+
+    def everywhere(self, now_ms: int) -> bool:
+        """Return whether the user is locked at *now_ms*, whatever the source."""
+        return self.user.lock_end(now_ms) != 0
+
+    def anywhere(self, now_ms: int) -> bool:
+        """Return whether the user is locked at *now_ms*, if only at one source."""
+        tallies = (self.user, *self.sources.values())
+        return any(tally.lock_end(now_ms) for tally in tallies)
 
 
 class RedisAttempts:
@@ -91,6 +105,7 @@ class RedisAttempts:
         self._decode = decode
         self._encode = encode
         self._prefix = key_prefix
+        self._locked = f"{key_prefix}locked"
         self._enrolment_cache_ms = enrolment_cache_seconds * 1000
         self._noticing: asyncio.Task[None] | None = None
         thresholds = (
@@ -205,9 +220,28 @@ class RedisAttempts:
         state, verdict, locked_until = await self._scripts.run("settle", keys, args)
         if state in (b"cold", b"stale"):
             raise BackendUnavailable("redis", _UNSETTLED[state])
+        if int(locked_until):
+            await self._note_lock(subject.user, int(locked_until), now)
         final = verdict.decode()
         decision = settlement.decision if final == asked else _decoded(final)  # the one has a hint
         return Settled(decision, state == b"shared", int(locked_until))
+
+    async def _note_lock(self, user: str, locked_until: int, now: float) -> None:
+        """Remember whom to look at for the list of locked users; the tallies alone decide."""
+        ends = "+inf" if locked_until == UNTIL_UNLOCKED else locked_until
+        pipeline = self._scripts.redis.pipeline(transaction=False)
+        pipeline.zadd(self._locked, {user: ends})
+        pipeline.zremrangebyscore(self._locked, "-inf", int(now * 1000))
+        pipeline.zremrangebyrank(self._locked, 0, -1 - MAX_LISTED_LOCKS)
+        with suppress(BackendUnavailable):  # the login is settled
+            await self._scripts.guarded(pipeline.execute())
+
+    async def locked(self, now: float) -> dict[str, Locks]:
+        """Return the users who are locked now, everywhere or at one source, the latest ones."""
+        redis, now_ms = self._scripts.redis, int(now * 1000)
+        names = await self._scripts.guarded(redis.zrangebyscore(self._locked, now_ms, "+inf"))
+        found = await self.locks_of([name.decode() for name in names])
+        return {user: locks for user, locks in found.items() if locks.anywhere(now_ms)}
 
     async def open_epoch(self, forgotten_until: float) -> bool:
         """Mark Redis as having memory from now on; return whether anything was missing.
@@ -263,19 +297,28 @@ class RedisAttempts:
 
     async def locks(self, user: str) -> Locks:
         """Return what is counted against *user*."""
+        return (await self.locks_of([user]))[user]
+
+    async def locks_of(self, users: Sequence[str]) -> dict[str, Locks]:
+        """Return what is counted against each of *users*."""
         pipeline = self._scripts.redis.pipeline(transaction=False)
-        tally_key, sources_key = self._keys(user, "tally", "sources")
-        pipeline.get(tally_key)
-        pipeline.hgetall(sources_key)
-        text, sources = await self._scripts.guarded(pipeline.execute())
-        tally, consecutive = _tally(text)
-        by_source = {source.decode(): _tally(value)[0] for source, value in sources.items()}
-        return Locks(tally, consecutive, by_source)
+        for user in users:
+            tally_key, sources_key = self._keys(user, "tally", "sources")
+            pipeline.get(tally_key)
+            pipeline.hgetall(sources_key)
+        replies = await self._scripts.guarded(pipeline.execute()) if users else []
+        return {
+            user: _locks(text, sources)
+            for user, text, sources in zip(users, replies[::2], replies[1::2], strict=True)
+        }
 
     async def unlock(self, user: str) -> None:
         """Forget all failures of *user*, from every source."""
         keys = self._keys(user, "tally", "sources", "admin")
-        await self._scripts.guarded(self._scripts.redis.delete(*keys))
+        pipeline = self._scripts.redis.pipeline(transaction=False)
+        pipeline.delete(*keys)
+        pipeline.zrem(self._locked, user)
+        await self._scripts.guarded(pipeline.execute())
         await self.invalidate(user)  # a verdict "locked" must not outlive the lock
 
     async def admin_try(self, user: str, seconds: int) -> int:
@@ -320,6 +363,12 @@ def _tally(text: bytes | None) -> tuple[Tally, int]:
     """Return the tally that the scripts keep as text, and the consecutive failures in it."""
     failures, since, locks, until, consecutive = map(int, (text or b"0 0 0 0 0").split())
     return Tally(failures, since, locks, until), consecutive
+
+
+def _locks(text: bytes | None, sources: dict[bytes, bytes]) -> Locks:
+    tally, consecutive = _tally(text)
+    by_source = {source.decode(): _tally(value)[0] for source, value in sources.items()}
+    return Locks(tally, consecutive, by_source)
 
 
 def _lock_end(text: bytes | None, now_ms: int) -> int:

@@ -6,8 +6,8 @@ others out. Changes are made by the services that the command line uses, inside 
 
 from fastapi import APIRouter
 
-from radius_mfa.portal.admin import dashboard, set_up, sign_in
+from radius_mfa.portal.admin import acts, dashboard, set_up, sign_in, user, users
 
 router = APIRouter()
-for _module in (sign_in, set_up, dashboard):
+for _module in (sign_in, set_up, dashboard, users, user, acts):
     router.include_router(_module.router)

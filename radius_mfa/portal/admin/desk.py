@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
+from urllib.parse import urlencode
 
 from fastapi import Depends, HTTPException
 from fastapi.responses import Response
@@ -14,6 +15,11 @@ from radius_mfa.stores.enrolments import NotOnRecord, UserOnRecord
 from radius_mfa.stores.sessions import Session
 
 HOME = "/admin"
+
+
+def user_page(key: str) -> str:
+    """Return the address of a user's page: a key may hold what a path can't."""
+    return f"{HOME}/user?{urlencode({'key': key})}"
 
 
 class AdminVisit:
@@ -45,7 +51,9 @@ class AdminVisit:
 
     async def page(self, template: str, status: int = 200, **context: Any) -> Response:  # noqa: ANN401 - a template's values
         """Render a page of the admin portal."""
-        return await self.visit.page(f"admin/{template}", status, desk=self, **context)
+        return await self.visit.page(
+            f"admin/{template}", status, desk=self, user_page=user_page, **context
+        )
 
 
 async def beginning(visit: Visitor) -> AdminVisit:
