@@ -59,9 +59,7 @@ class Vpn:
     users: Namespace
     folder: Path
 
-    def connect(
-        self, user: str, *answers: tuple[str, str], token: str = "", until: str = TUNNEL_UP
-    ) -> str:
+    def connect(self, user: str, *answers: tuple[str, str], token: str = "") -> str:
         words = ["--cafile", str(self.folder / "ca.pem"), "--script", "/bin/true", "--no-dtls"]
         words += ["--user", user, "--interface", "tun0"]
         if token:
