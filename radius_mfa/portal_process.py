@@ -23,8 +23,10 @@ from radius_mfa.policy.totp import Window
 from radius_mfa.portal.services import Office, Policy, Services
 from radius_mfa.portal.web import application
 from radius_mfa.server import core_dumps
+from radius_mfa.server.background import keep_doing
 from radius_mfa.stores import keys
 from radius_mfa.stores.embedded_redis import EmbeddedRedis
+from radius_mfa.stores.history_writer import HistoryWriter, Rank
 from radius_mfa.stores.nodes import Node
 from radius_mfa.stores.sessions import SessionStore
 from radius_mfa.stores.user_list import UserList
@@ -54,7 +56,7 @@ async def serve(settings: Settings) -> None:
         await _embedded_redis_runs(settings)
         async with (
             open_stores(settings, private_redis=True) as stores,
-            _announced(stores, settings),
+            _beside_the_pages(stores, settings),
         ):
             port = listening.getsockname()[1]
             app = application(services(settings, stores, port))
@@ -235,9 +237,20 @@ async def _embedded_redis_runs(settings: Settings) -> None:
 
 
 @asynccontextmanager
-async def _announced(stores: Stores, settings: Settings) -> AsyncIterator[None]:
-    """Follow the keys and say which are known, so that a rotation minds what is encrypted here."""
+async def _beside_the_pages(stores: Stores, settings: Settings) -> AsyncIterator[None]:
+    """Follow the keys and say which are known, so that a rotation minds what is encrypted here.
+
+    Write the history of logins, too: a process that answers logins has better things to do.
+    """
     node_id, host = secrets.token_hex(8), f"{socket.gethostname()} (portal)"
+    history_writer = HistoryWriter(
+        stores.scripts,
+        stores.events,
+        stores.history,
+        node_id=node_id,
+        history_days=settings.events.history_days,
+        rank=Rank.HAS_TIME,
+    )
 
     async def watch() -> None:
         while True:
@@ -251,10 +264,10 @@ async def _announced(stores: Stores, settings: Settings) -> AsyncIterator[None]:
                 await stores.nodes.announce(node)
             await asyncio.sleep(WATCH_SECONDS)
 
-    watching = tasks.spawn(watch())
+    running = [tasks.spawn(watch()), tasks.spawn(keep_doing(history_writer.step, "history"))]
     try:
         yield
     finally:
-        await tasks.stop(watching)
+        await tasks.stop(*running)
         with contextlib.suppress(BackendUnavailable):
             await stores.nodes.withdraw(node_id)

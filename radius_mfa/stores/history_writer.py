@@ -1,12 +1,14 @@
 """Writes the history of logins from the event stream, beside the logins and in no login's way.
 
-Every node runs one, and one at a time has its turn: that spares the others the work. That nothing
-is written twice does not depend on it, but on the database (``login_history``).
+Every process runs one, and one at a time has its turn: that spares the others the work, and a
+portal takes it from those that answer logins. That nothing is written twice does not depend on it,
+but on the database (``login_history``).
 """
 
 from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from enum import IntEnum
 from time import time
 from typing import Any
 
@@ -78,8 +80,15 @@ class _Batch:
     rows: list[Row]
 
 
+class Rank(IntEnum):
+    """Whose work the history is, first of all: a writer of higher rank takes the turn."""
+
+    ANSWERS_LOGINS = 0
+    HAS_TIME = 1
+
+
 class HistoryWriter:
-    """The writer of one node."""
+    """The writer of one process."""
 
     def __init__(
         self,
@@ -89,12 +98,14 @@ class HistoryWriter:
         *,
         node_id: str,
         history_days: int,
+        rank: Rank = Rank.ANSWERS_LOGINS,
         budget: Budget | None = None,
     ) -> None:
         self._scripts = scripts
         self._stream = stream
         self._history = history
         self._node_id = node_id
+        self._rank = int(rank)
         self._kept_for = timedelta(days=history_days)
         self._budget = Budget() if budget is None else budget
         self._position: int | None = None
@@ -128,7 +139,7 @@ class HistoryWriter:
     async def _turn(self, position: int) -> Any:  # noqa: ANN401 - a script returns what it likes
         keys = [f"{self._stream.prefix}turn", self._stream.key]
         return await self._scripts.run(
-            "history_turn", keys, [self._node_id, TURN_MS, stream_id(position), BATCH]
+            "history_turn", keys, [self._node_id, self._rank, TURN_MS, stream_id(position), BATCH]
         )
 
     def _judged(self, after: int, page: list[Event]) -> _Batch:

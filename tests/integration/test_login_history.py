@@ -13,7 +13,7 @@ from sqlalchemy import text
 
 from radius_mfa.errors import BackendUnavailable
 from radius_mfa.stores.events import EventFilter, EventQueue, EventStream, Publisher, Result
-from radius_mfa.stores.history_writer import Budget, HistoryWriter
+from radius_mfa.stores.history_writer import Budget, HistoryWriter, Rank
 from radius_mfa.stores.login_history import Finding, LoginHistory, PastLogin
 from radius_mfa.stores.records import Database
 from radius_mfa.stores.redis_scripts import RedisScripts
@@ -207,6 +207,23 @@ async def test_whoever_comes_late_with_the_same_events_writes_nothing(
     [count] = await history.counts(found.at, found.at + timedelta(hours=1))
     assert count.count == 1
     assert await late.position() == 10
+
+
+async def test_who_has_time_takes_the_turn_from_who_answers_logins(
+    publisher: Publisher, writing: Writing, history: LoginHistory
+) -> None:
+    """A portal, that is; once it is gone, a RADIUS process goes on where it stopped."""
+    busy, portal = writing("server"), writing("portal", rank=Rank.HAS_TIME)
+    await published(publisher, login("alice"))
+    await written(busy)
+    await published(publisher, login("bob"))
+    await written(portal)
+    await published(publisher, login("carol"))
+    assert await busy.step() == 1  # not its turn any more
+    assert [row.user for row in await history.page()] == ["bob", "alice"]
+    await publisher.scripts.redis.delete(f"{PREFIX}{{events}}:turn")
+    await written(busy)
+    assert [row.user for row in await history.page()] == ["carol", "bob", "alice"]
 
 
 async def test_a_node_that_dies_in_its_turn_is_followed_by_another(
