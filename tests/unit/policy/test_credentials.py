@@ -4,7 +4,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from radius_mfa.policy.credentials import Candidate, CodePosition, SplitPolicy, candidates, decoded
+from radius_mfa.policy.credentials import (
+    Candidate,
+    CodePosition,
+    SplitPolicy,
+    candidates,
+    decoded,
+    unpacked,
+)
 
 SIX, EIGHT = "012345", "98012345"
 ARABIC_INDIC, FULLWIDTH, MATHEMATICAL_BOLD = "\u0660", "\uff10", "\U0001d7ce"
@@ -221,3 +228,21 @@ def test_decoded_text_stands_for_its_octets_alone(octets: bytes) -> None:
     latin = decoded(octets, ["latin-1"])
     assert latin is not None
     assert latin.encode("latin-1") == octets
+
+
+@pytest.mark.parametrize(
+    ("field", "parts"),
+    [
+        (b"SCRV1:Y2FuYXJ5:MTIzNDU2", (b"123456", b"canary")),
+        (b"SCRV1::", (b"", b"")),
+        (b"SCRV1:Y2FuYXJ5:MTIzNDU2:", None),
+        (b"SCRV1:Y2FuYXJ5", None),
+        (b"SCRV2:Y2FuYXJ5:MTIzNDU2", None),
+        (b"SCRV1:not base64!:MTIzNDU2", None),
+        (b"SCRV1:Y2FuYXJ5:M", None),
+    ],
+)
+def test_openvpns_static_challenge_is_password_and_code(
+    field: bytes, parts: tuple[bytes, bytes] | None
+) -> None:
+    assert unpacked(field) == parts

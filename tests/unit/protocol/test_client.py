@@ -16,7 +16,7 @@ from radius_mfa.protocol.message_authenticator import Verdict
 from radius_mfa.protocol.nas import Nas
 from radius_mfa.protocol.reply import signed_reply
 from radius_mfa.protocol.wire import Attribute, Code, parsed
-from tests.support.radius import MESSAGE_AUTHENTICATOR, REPLY_MESSAGE, encode
+from tests.support.radius import MESSAGE_AUTHENTICATOR, REPLY_MESSAGE, STATE, encode
 
 SECRET = b"a shared secret of the tests"
 NAS = Nas("asa", (ipaddress.ip_network("192.0.2.1"),), SECRET)
@@ -197,3 +197,14 @@ def test_a_signed_reply_is_shown_whatever_it_holds(fields: list[tuple[int, bytes
     reply = request.reply(reply_to(request.octets, Code.ACCESS_ACCEPT, *fields))
     assert reply.code is Code.ACCESS_ACCEPT
     assert bool(reply.attributes) is bool(fields)
+
+
+def test_the_state_of_a_challenge_comes_back_in_the_answer() -> None:
+    """Octet for octet; a State in another reply is none to answer."""
+    request = login()
+    challenge = request.reply(reply_to(request.octets, 11, (STATE, b"a-state-of-ours")))
+    assert challenge.state == b"a-state-of-ours"
+    assert request.reply(reply_to(request.octets, 11)).state is None
+    assert request.reply(reply_to(request.octets, 2, (STATE, b"a-state-of-ours"))).state is None
+    answer = ClientRequest(SECRET, user_password=b"123456", state=challenge.state)
+    assert parsed(answer.octets).first(Attribute.STATE) == b"a-state-of-ours"

@@ -6,16 +6,20 @@ from typing import Any
 import pytest
 
 from radius_mfa.errors import ReplyTooLong
-from radius_mfa.policy.decision import Accept, Decision, Reject, RejectReason
+from radius_mfa.policy.attributes import Encoded
+from radius_mfa.policy.decision import Accept, Challenge, Decision, Reject, RejectReason
 from radius_mfa.protocol.reply import decision_reply, signed_reply, text_values
 from radius_mfa.protocol.wire import Code, Packet, parsed
 from tests.support.radius import (
     ACCESS_ACCEPT,
+    ACCESS_CHALLENGE,
     ACCESS_REJECT,
     ACCESS_REQUEST,
     MESSAGE_AUTHENTICATOR,
+    PROMPT,
     PROXY_STATE,
     REPLY_MESSAGE,
+    STATE,
     STATUS_SERVER,
     USER_NAME,
     Reply,
@@ -193,3 +197,24 @@ def test_a_reject_message_may_be_longer_than_an_attribute() -> None:
     message = "\U0001f512" * 120
     reply = replied(request(USER), REJECT, message)
     assert b"".join(reply.all(REPLY_MESSAGE)).decode() == message
+
+
+def test_a_challenge_asks_and_carries_its_state_and_nothing_that_was_granted() -> None:
+    """C01: Reply-Message, State, and Prompt = No-Echo; attributes go with an Accept alone."""
+    decision = Challenge("a-state-of-ours", RejectReason.WRONG_CODE, "a hint for the operator")
+    asked = request(USER)
+    octets = decision_reply(
+        asked,
+        SECRET,
+        decision,
+        MESSAGE,
+        granted=[Encoded(bytes((11, 5)) + b"vpn")],
+        challenge_text="Your code?",
+    )
+    reply = verified(octets, asked.octets, SECRET)
+    assert reply.code == ACCESS_CHALLENGE
+    assert reply.attributes[1:] == [
+        (REPLY_MESSAGE, b"Your code?"),
+        (STATE, b"a-state-of-ours"),
+        (PROMPT, bytes(4)),
+    ]
