@@ -15,12 +15,19 @@ import structlog
 import uvicorn
 
 from radius_mfa import __version__, tasks
-from radius_mfa.app import WATCH_SECONDS, Stores, open_stores, stop_signals
+from radius_mfa.app import WATCH_SECONDS, Stores, nas, open_stores, stop_signals
 from radius_mfa.authentication.login import Login
-from radius_mfa.config import EMBEDDED, LOOPBACK_NAMES, Settings, split_endpoint
+from radius_mfa.config import (
+    EMBEDDED,
+    LOOPBACK_NAMES,
+    ClientSettings,
+    Settings,
+    split_endpoint,
+)
+from radius_mfa.config_view import masked, toml_text
 from radius_mfa.errors import BackendError, BackendUnavailable, ConfigurationError, Refused
 from radius_mfa.policy.totp import Window
-from radius_mfa.portal.services import Office, Policy, Services
+from radius_mfa.portal.services import ConfiguredClient, Office, Policy, Services
 from radius_mfa.portal.web import application
 from radius_mfa.server import core_dumps
 from radius_mfa.server.background import keep_doing
@@ -137,6 +144,11 @@ def services(settings: Settings, stores: Stores, port: int) -> Services:
         stores.directory,
         stores.service,
         UserList(stores.database),
+        stores.events,
+        stores.clients_seen,
+        stores.nodes,
+        tuple(_configured(client, settings) for client in settings.client),
+        toml_text(masked(settings)),
     )
     return Services(
         policy,
@@ -146,6 +158,18 @@ def services(settings: Settings, stores: Stores, port: int) -> Services:
         sessions,
         stores.history,
         office,
+    )
+
+
+def _configured(client: ClientSettings, settings: Settings) -> ConfiguredClient:
+    known = nas(client, settings)
+    networks = tuple(str(network) for network in known.networks)
+    return ConfiguredClient(
+        known.name,
+        networks,
+        known.mfa,
+        known.require_message_authenticator,
+        client.vendor or "",
     )
 
 

@@ -8,9 +8,12 @@ from radius_mfa.authentication.login import Login
 from radius_mfa.policy.totp import Algorithm, Window
 from radius_mfa.stores.admins import AdminStore
 from radius_mfa.stores.attempts import RedisAttempts
+from radius_mfa.stores.clients_seen import ClientsSeen
 from radius_mfa.stores.directory_local import LocalDirectory
 from radius_mfa.stores.enrolments import EnrolmentStore
+from radius_mfa.stores.events import EventStream
 from radius_mfa.stores.login_history import LoginHistory
+from radius_mfa.stores.nodes import Nodes
 from radius_mfa.stores.recovery_codes import RecoveryCodeStore
 from radius_mfa.stores.sessions import SessionStore
 from radius_mfa.stores.user_list import UserList
@@ -24,10 +27,18 @@ class Area:
     prefix: str
     cookie: str
     sign_in: str
+    unattended: frozenset[str] = frozenset()
+    """Paths that pages ask for by themselves, which keep nobody's session alive."""
 
 
 USERS = Area("user", "/", "__Host-radius-mfa", "/sign-in")
-ADMINS = Area("admin", "/admin", "__Host-radius-mfa-admin", "/admin/sign-in")
+ADMINS = Area(
+    "admin",
+    "/admin",
+    "__Host-radius-mfa-admin",
+    "/admin/sign-in",
+    frozenset({"/admin/live/stream"}),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,14 +64,30 @@ class Policy:
 
 
 @dataclass(frozen=True, slots=True)
+class ConfiguredClient:
+    """What the settings say of a ``[[client]]``; *signed* that it has to sign its requests."""
+
+    name: str
+    address: tuple[str, ...]
+    mfa: str
+    signed: bool
+    vendor: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Office:
-    """What the pages of admins use beside."""
+    """What the pages of admins use beside; *settings* are those in force, without secrets."""
 
     admins: AdminStore
     attempts: RedisAttempts
     directory: LocalDirectory
     service: EnrolmentService
     users: UserList
+    events: EventStream
+    clients_seen: ClientsSeen
+    nodes: Nodes
+    clients: tuple[ConfiguredClient, ...]
+    settings: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -209,7 +209,9 @@ async def visitor(request: Request) -> Visit:
             raise HTTPException(403)
         await visit.read_form()
     if given:
-        found = await services.sessions.find(token, visit.now)
+        found = await services.sessions.find(
+            token, visit.now, used=request.url.path not in area.unattended
+        )
         if found is not None and found.kind == area.kind:
             visit.session = found
     return visit

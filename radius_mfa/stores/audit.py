@@ -154,11 +154,15 @@ async def entries(
     subject: str | None = None,
     called: str | None = None,
     who: str | None = None,
+    act: str | None = None,
+    since: datetime | None = None,
+    before: int = 0,
     limit: int = 0,
 ) -> list[Entry]:
     """Return the newest *limit* rows (0 for all), oldest first, of one subject or actor.
 
-    With *called* also those of whoever bore that name then.
+    With *called* also those of whoever bore that name then; of one *act*, from *since* on, with
+    numbers less than *before*, where these are given.
     """
     query = select(AuditRecord).order_by(AuditRecord.number.desc())
     if subject is not None:
@@ -166,6 +170,12 @@ async def entries(
         query = query.where(or_(AuditRecord.subject == subject, named))
     if who is not None:
         query = query.where(AuditRecord.who == who)
+    if act is not None:
+        query = query.where(AuditRecord.act == act)
+    if since is not None:
+        query = query.where(AuditRecord.at >= since)
+    if before:
+        query = query.where(AuditRecord.number < before)
     if limit:
         query = query.limit(limit)
     async with database.session() as session:

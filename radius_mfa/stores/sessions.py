@@ -86,8 +86,11 @@ class SessionStore:
         await self._scripts.guarded(pipeline.execute())
         return begun
 
-    async def find(self, token: str, now: float) -> Session | None:
-        """Return the session of *token*, used this moment, or None where there is none."""
+    async def find(self, token: str, now: float, *, used: bool = True) -> Session | None:
+        """Return the session of *token*, or None where there is none.
+
+        It is *used* this moment, unless nobody has clicked.
+        """
         key = self._key(token_digest(token))
         octets = await self._scripts.guarded(self._redis.get(key))
         if octets is None:
@@ -97,7 +100,7 @@ class SessionStore:
         if left < 1:
             await self.end(session)
             return None
-        if not session.half_way:
+        if used and not session.half_way:
             seconds = min(self._idle_seconds, int(left))
             await self._scripts.guarded(self._redis.expire(key, seconds))
         return session

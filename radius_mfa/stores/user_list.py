@@ -136,11 +136,11 @@ class UserList:
         async with self._database.session() as session:
             return list((await session.scalars(query.limit(limit))).all())
 
-    async def names(self, keys: Sequence[str]) -> list[str]:
-        """Return what people call the users with these few keys."""
-        query = select(_CALLED).where(MfaUser.name.in_(keys)).order_by(_CALLED)
+    async def called(self, keys: Sequence[str]) -> dict[str, str]:
+        """Return what people call those users with these few keys who are on record."""
+        query = select(MfaUser.name, _CALLED).where(MfaUser.name.in_(keys))
         async with self._database.session() as session:
-            return list((await session.scalars(query)).all())
+            return {key: name for key, name in await session.execute(query)}  # noqa: C416 - typed rows
 
     async def states(self, now: float) -> dict[Totp, int]:
         """Return how many users there are in each state of the column MFA: TOTP."""

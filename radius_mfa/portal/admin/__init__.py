@@ -6,8 +6,18 @@ others out. Changes are made by the services that the command line uses, inside 
 
 from fastapi import APIRouter
 
-from radius_mfa.portal.admin import acts, dashboard, set_up, sign_in, user, users
+from radius_mfa.portal.admin import (
+    acts,
+    clients,
+    dashboard,
+    live,
+    records,
+    set_up,
+    sign_in,
+    user,
+    users,
+)
 
 router = APIRouter()
-for _module in (sign_in, set_up, dashboard, users, user, acts):
+for _module in (sign_in, set_up, dashboard, users, user, acts, live, clients, records):
     router.include_router(_module.router)

@@ -192,7 +192,7 @@ async def _ask(  # noqa: PLR0917 - what the page shows
         error = "nobody_ticked"
     if not error and total > act.most:
         error = "too_many_users"
-    names = await desk.office.users.names(users[:SHOWN_NAMES])
+    names = sorted((await desk.office.users.called(users[:SHOWN_NAMES])).values())
     return await desk.page(
         "act.html",
         422 if error else status,
