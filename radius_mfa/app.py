@@ -7,9 +7,9 @@ import secrets
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from ipaddress import ip_network
 from pathlib import Path
@@ -62,6 +62,7 @@ from radius_mfa.stores.outbox import Outbox
 from radius_mfa.stores.records import Database, open_engine
 from radius_mfa.stores.recovery_codes import RecoveryCodeStore
 from radius_mfa.stores.redis_scripts import RedisScripts, connect, load_scripts
+from radius_mfa.stores.signed_clients import SignedClients
 
 if TYPE_CHECKING:
     from radius_mfa.server.mail_sender import MailSender
@@ -103,6 +104,7 @@ class Stores:
     clients_seen: ClientsSeen
     outbox: Outbox
     admins: AdminStore
+    signed_clients: SignedClients
 
 
 @asynccontextmanager
@@ -184,6 +186,7 @@ async def open_stores(settings: Settings, *, private_redis: bool = False) -> Asy
             ClientsSeen(database),
             Outbox(database),
             AdminStore(enrolments),
+            SignedClients(database),
         )
 
 
@@ -269,9 +272,12 @@ def _lockout_policy(settings: Settings) -> LockoutPolicy:
     )
 
 
-def nas_table(settings: Settings) -> NasTable:
-    """Return the table of the configured clients."""
-    return NasTable(nas(client, settings) for client in settings.client)
+def nas_table(settings: Settings, signed: Collection[str] = ()) -> NasTable:
+    """Return the table of the configured clients; those that are *signed* sign every request."""
+    return NasTable(
+        replace(known, require_message_authenticator=True) if known.name in signed else known
+        for known in [nas(client, settings) for client in settings.client]
+    )
 
 
 def nas(client: ClientSettings, settings: Settings) -> Nas:
@@ -332,6 +338,7 @@ class Server:
         self._redis_outage, self._database_outage = Outage(), Outage()
         self._node_id = secrets.token_hex(8)
         self._unfit_keys = ""
+        self._signed_clients: frozenset[str] = frozenset()
         self._told_keys = self._keys
         login = Login(
             stores.attempts,
@@ -389,6 +396,7 @@ class Server:
         """Serve until the block ends; then take no more requests, and finish those in flight."""
         with ExitStack() as closing:
             self._listen(closing)
+            await self._follow_signed_clients()
             await self._announce()  # a key rotation that begins now waits for this node
             watches = [
                 tasks.spawn(self._watch("redis", self._redis_outage, self._look_at_redis)),
@@ -465,7 +473,8 @@ class Server:
             core_dumps=core_dumps.word(allowed=self._settings.allow_core_dumps),
         )
         for client in self._settings.client:
-            if not nas(client, self._settings).require_message_authenticator:
+            optional = not nas(client, self._settings).require_message_authenticator
+            if optional and client.name not in self._signed_clients:
                 log.warning(
                     "client.message_authenticator_optional",
                     nas=client.name,
@@ -533,6 +542,7 @@ class Server:
         """Return whether the database answers: logins that are cached go on without it."""
         outage = self._database_outage
         try:
+            await self._follow_signed_clients()
             await keys.follow(self._stores.database, self._stores.key_ring)
         except BackendUnavailable as error:
             if outage.is_news(error):
@@ -550,6 +560,16 @@ class Server:
             knows, encrypts_with = self._told_keys = self._keys
             log.info("keyring.changed", knows=list(knows), encrypts_with=encrypts_with)
         return True
+
+    async def _follow_signed_clients(self) -> None:
+        """Require Message-Authenticator of whom admins say so, in the portal of any node."""
+        signed = await self._stores.signed_clients.all()
+        if signed == self._signed_clients:
+            return
+        for name in sorted(signed ^ self._signed_clients):
+            log.info("client.signature", nas=name, required=name in signed)
+        self._signed_clients = signed
+        self.handler.serve(nas_table(self._settings, signed))
 
     async def _look_at_groups(self) -> None:
         """Say once which groups of the rules nobody has; the logins go on meanwhile."""

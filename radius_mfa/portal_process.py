@@ -146,6 +146,7 @@ def services(settings: Settings, stores: Stores, port: int) -> Services:
         UserList(stores.database),
         stores.events,
         stores.clients_seen,
+        stores.signed_clients,
         stores.nodes,
         tuple(_configured(client, settings) for client in settings.client),
         toml_text(masked(settings)),

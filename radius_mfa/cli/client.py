@@ -156,6 +156,25 @@ def _advice(name: str, seen: list[ClientSeen], in_force: Settings, now: datetime
     )
 
 
+@app.command("require-signature")
+def require_signature(
+    ctx: typer.Context,
+    name: NameArgument,
+    end: Annotated[
+        bool, typer.Option("--end", help="Leave it to the configuration again.")
+    ] = False,
+) -> None:
+    """Require Message-Authenticator of a client on every node at once, as the portal does."""
+    client_named(name, settings(ctx))
+    if end:
+        with_stores(ctx, lambda stores: stores.signed_clients.withdraw(name))
+        output.print(f"Whether {name} signs is left to the configuration, within seconds.")
+        return
+    with_stores(ctx, lambda stores: stores.signed_clients.require(name))
+    output.print(f"Requests of {name} without Message-Authenticator are discarded within seconds.")
+    output.print(f"To undo: radius-mfa client require-signature {name} --end")
+
+
 @app.command()
 def show(ctx: typer.Context, name: NameArgument, as_json: JsonOption = False) -> None:
     """Show a client, without its secret."""

@@ -16,6 +16,7 @@ from radius_mfa.stores.login_history import LoginHistory
 from radius_mfa.stores.nodes import Nodes
 from radius_mfa.stores.recovery_codes import RecoveryCodeStore
 from radius_mfa.stores.sessions import SessionStore
+from radius_mfa.stores.signed_clients import SignedClients
 from radius_mfa.stores.user_list import UserList
 
 
@@ -85,6 +86,7 @@ class Office:
     users: UserList
     events: EventStream
     clients_seen: ClientsSeen
+    signed_clients: SignedClients
     nodes: Nodes
     clients: tuple[ConfiguredClient, ...]
     settings: str

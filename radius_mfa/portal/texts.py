@@ -25,6 +25,8 @@ ERRORS = {
     "too_many_users": "That is too many at once for this page. List fewer of them.",
     "user_gone": "Somebody of them is not on record any more. Nothing was changed; list them anew.",
     "act_refused": "That can't be done as it stands. Somebody may have changed it meanwhile.",
+    "not_ready_to_sign": "It was not seen to sign every request: it would be cut off. Wait, or "
+    "switch Message-Authenticator on there.",
     "too_many_devices": "You have as many devices as there can be. Remove one first.",
 }
 """Why a form is shown again."""
@@ -40,6 +42,9 @@ NOTICES = {
     "not_me": "Your admins can see now that it was not you. Change your password.",
     "session_ended": "That session is ended.",
     "act_done": "Done.",
+    "signature_required": "Requests of that client without Message-Authenticator are discarded "
+    "on every node within seconds.",
+    "signature_left": "Whether that client signs is left to the configuration again.",
     "act_changed_nothing": "That is so already: nothing was changed.",
     "signed_out_everywhere": "You are signed out, here and everywhere else.",
 }

@@ -100,6 +100,10 @@ class Handler:
         self.in_flight = 0
         self._metrics.in_flight.set_function(lambda: self.in_flight)
 
+    def serve(self, nas_table: NasTable) -> None:
+        """Go by another table from the next datagram on."""
+        self._nas_table = nas_table
+
     async def answer(
         self, octets: bytes, peer: Address, local: Address, now: float
     ) -> bytes | None:

@@ -279,6 +279,15 @@ class ClientSeenRecord(Record):
     resent: Mapped[int] = mapped_column(BigInteger)
 
 
+class SignedClientRecord(Record):
+    """A client that must sign its requests by an admin's word; see ``stores/signed_clients.py``."""
+
+    __tablename__ = "signed_client"
+
+    client: Mapped[str] = mapped_column(String(63), primary_key=True)
+    at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
 class Fact(Record):
     """A fact about the installation: whether Redis was ever filled, which keys there are."""
 

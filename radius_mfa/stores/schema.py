@@ -11,7 +11,7 @@ from radius_mfa.stores.records import Database, open_engine
 if TYPE_CHECKING:
     from alembic.config import Config
 
-HEAD = "0010"
+HEAD = "0011"
 """The newest migration that this program brings."""
 
 MIGRATION_SECONDS = 300.0

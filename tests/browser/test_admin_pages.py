@@ -9,11 +9,12 @@ from playwright.sync_api import expect
 from radius_mfa.policy.roles import Role
 from radius_mfa.portal.admin.live import STREAM_SECONDS
 from radius_mfa.portal.gate import REQUEST_SECONDS
+from radius_mfa.stores.clients_seen import Traffic
 from radius_mfa.stores.sessions import token_digest
 from tests.browser.conftest import Tab
 from tests.browser.test_enrolment import looked_at
 from tests.support.admin import add_admins, sign_in
-from tests.support.portal import Browser, PortalProcess, text_of
+from tests.support.portal import Browser, PortalProcess, forms, text_of
 from tests.support.server import PASSWORD, SECRET, RunningServer, Site, eventually
 from tests.support.totp import code, wrong_code
 
@@ -92,16 +93,17 @@ def test_a_stream_escapes_what_was_typed_ends_by_itself_and_keeps_no_session_ali
     portal_site: Site, portal: PortalProcess, server: RunningServer, auditor: Browser
 ) -> None:
     """It goes on where the browser had left off; nonsense in its address is nobody's fault."""
+    hostile = "<img src=x onerror=alert(1)>"
     session = f"radius-mfa:portal:session:{token_digest(auditor.cookies[COOKIE])}"
     portal_site.redis.expire(session, 100)
     headers = {**auditor.headers, "cookie": f"{COOKIE}={auditor.cookies[COOKIE]}"}
     with server.nas() as nas:
-        nas.login("<img src=x onerror=alert(1)>", "whatever")
-    found, last = [], ""
+        nas.login(hostile, "whatever")
+    found, last, path = [], "", "/admin/live/stream"
     for after in ("0", "²", "9" * 30):
-        path = f"/admin/live/stream?after={after}"
+        asked = {"after": after, "user": hostile}
         began = time.monotonic()
-        with portal.client.stream("GET", path, headers=headers) as stream:
+        with portal.client.stream("GET", path, params=asked, headers=headers) as stream:
             assert stream.headers["content-type"].startswith("text/event-stream")
             for line in stream.iter_lines():
                 found += [line] if line.startswith("data:") else []
@@ -114,7 +116,7 @@ def test_a_stream_escapes_what_was_typed_ends_by_itself_and_keeps_no_session_ali
     assert portal_site.redis.ttl(session) <= 100
     resumed = {**headers, "last-event-id": last.partition(": ")[2] or "0"}
     began = time.monotonic()
-    with portal.client.stream("GET", "/admin/live/stream", headers=resumed) as stream:
+    with portal.client.stream("GET", path, headers=resumed) as stream:
         assert not [line for line in stream.iter_lines() if "<img" in line]
     assert STREAM_SECONDS <= time.monotonic() - began < REQUEST_SECONDS
 
@@ -148,6 +150,60 @@ def test_the_audit_trail_is_found_by_who_and_whom_and_goes_by_pages(
 
 def test_every_client_is_shown_with_what_is_set(auditor: Browser) -> None:
     assert "nas Address 127.0.0.0/8, ::1/128" in text_of(auditor.get("/admin/clients"))
+
+
+def test_a_click_requires_the_signature_of_a_client_that_always_signs_and_of_no_other(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    """Within seconds, also after a restart, whatever the file says; another click undoes it."""
+    clients = [
+        {
+            "name": name,
+            "address": [address],
+            "require_message_authenticator": False,
+            "limit_proxy_state": False,
+        }
+        for name, address in (("signing", "127.0.0.1"), ("other", "127.0.0.2"))
+    ]
+    with Site(tmp_path_factory.mktemp("signed"), clients=clients) as site:
+        add_admins(site, "chief")
+        site.add_users(["alice"])
+        site.with_stores(lambda s: s.clients_seen.add({("signing", "", "pap"): Traffic(20, 20)}))
+        site.start()
+        with PortalProcess(site) as portal:
+            desk = sign_in(portal, "chief")
+            page = desk.get("/admin/clients")
+            assert "/admin/clients/leave-signature" not in forms(page)
+            csrf = forms(page)["/admin/sign-out"]["csrf"]
+            for name, why in [("other", "was not seen to sign"), ("no\x00ne", "Clients")]:
+                fields = {"csrf": csrf, "client": name}
+                refused = desk.post("/admin/clients/require-signature", fields)
+                assert why in text_of(refused)
+            assert site.with_stores(lambda stores: stores.signed_clients.all()) == set()
+            done = desk.send(page, "/admin/clients/require-signature")
+            assert "discarded on every node" in text_of(done)
+            site.servers[0].line("client.signature", nas="signing", required=True)
+            _assert_discards_unsigned(site.servers[0])
+            site.servers[0].stop()
+            _assert_discards_unsigned(site.start())
+            assert "client.leave_signature" not in desk.get("/admin/audit").text
+            page = desk.get("/admin/clients")
+            desk.send(page, "/admin/clients/leave-signature")
+            site.servers[1].line("client.signature", nas="signing", required=False)
+            with site.servers[1].nas() as nas:
+                unsigned = nas.access_request("alice", "wrong", message_authenticator="none")
+                assert nas.ask(unsigned).code == 3
+            acts = re.findall("client.[a-z]+_signature", desk.get("/admin/audit").text)
+            assert acts == ["client.leave_signature", "client.require_signature"]
+
+
+def _assert_discards_unsigned(server: RunningServer) -> None:
+    with server.nas() as nas:
+        nas.assert_silent(nas.access_request("alice", "wrong", message_authenticator="none"))
+        server.line("packet.discarded", reason="missing_message_authenticator")
+    with server.nas("127.0.0.2") as other:
+        unsigned = other.access_request("alice", "wrong", message_authenticator="none")
+        assert other.ask(unsigned).code == 3
 
 
 def test_every_admin_page_is_clean_at_both_widths(

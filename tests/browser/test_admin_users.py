@@ -29,6 +29,8 @@ ROUTES: list[tuple[str, str, dict[str, str], set[Role]]] = [
     ("GET", "/admin/clients", {}, set(Role)),
     ("GET", "/admin/audit", {}, set(Role)),
     ("GET", "/admin/settings", {}, set(Role)),
+    ("POST", "/admin/clients/require-signature", {"client": "nas"}, {Role.ADMIN}),
+    ("POST", "/admin/clients/leave-signature", {"client": "nas"}, {Role.ADMIN}),
     ("POST", "/admin/acts", {"act": "unlock", "user": "subject"}, {Role.ADMIN, Role.HELPDESK}),
     ("POST", "/admin/acts", {"act": "reset", "user": "subject"}, {Role.ADMIN, Role.HELPDESK}),
     ("POST", "/admin/acts", {"act": "require", "user": "subject"}, {Role.ADMIN}),

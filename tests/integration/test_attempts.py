@@ -99,6 +99,29 @@ async def redis_desk(real_redis: RealRedis) -> AsyncIterator[Desk]:
 # Locks
 
 
+@pytest.mark.parametrize(
+    ("lockout", "everywhere"),
+    [(THREE_BY_SOURCE, False), (THREE_BY_USER, True)],
+    ids=["source", "user"],
+)
+async def test_who_is_locked_is_listed_until_the_lock_ends_or_is_ended(
+    real_redis: RealRedis,
+    lockout: LockoutPolicy,
+    everywhere: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    async with attempts_over(real_redis.url, lockout) as store:
+        at = Desk(store)
+        for user in ("alice", "bob", "carol"):
+            for _ in range(2 if user == "carol" else 3):
+                await at.wrong(user=user)
+        listed = await store.locked(NOW_MS / 1000)
+        assert sorted(listed) == ["alice", "bob"]
+        assert {locks.everywhere(NOW_MS) for locks in listed.values()} == {everywhere}
+        await store.unlock("alice")
+        assert list(await store.locked(NOW_MS / 1000)) == ["bob"]
+        assert not await store.locked(NOW_MS / 1000 + 301)
+
+
 @pytest.mark.parametrize("lockout", [THREE_BY_SOURCE, THREE_BY_USER], ids=["source", "user"])
 async def test_a_locked_user_is_refused_and_their_code_is_not_consumed(
     desk: Open, lockout: LockoutPolicy

@@ -35,6 +35,7 @@ TABLES = {
     "mail",
     "mfa_user",
     "recovery_code",
+    "signed_client",
     "user_group",
 }
 NEXT = f"{int(schema.HEAD) + 1:04}"

@@ -47,7 +47,9 @@ async def show(desk: Seeing) -> Response:
         role=admin.role if admin else "",
         logins=[(one, explained(one)) for one in logins],
         entries=reversed(
-            await audit.entries(desk.visit.services.enrolments.database, subject=key, limit=10)
+            await audit.entries(
+                desk.visit.services.enrolments.database, subject=key, limit=AUDIT_ROWS
+            )
         ),
         acts={word: ACTS[word] for word in acts if touchable and desk.admin.may(ACTS[word].right)},
     )
