@@ -30,6 +30,9 @@ class Vendor:
 # They never send it: requests that a proxy has passed on are told by their Proxy-State.
 _UNSIGNED = {"require_message_authenticator": False, "limit_proxy_state": True}
 
+# They have one field, and take the question for the code for a reject.
+_ONE_FIELD = {"prompt": "append"}
+
 VENDORS: Mapping[str, Vendor] = MappingProxyType(
     {
         "cisco-asa": Vendor(group_attribute="ASA-Group-Policy"),
@@ -38,8 +41,8 @@ VENDORS: Mapping[str, Vendor] = MappingProxyType(
         ),
         "palo-alto": Vendor(group_attribute="PaloAlto-User-Group"),
         "juniper": Vendor(group_attribute="Juniper-Local-Group-Name"),
-        "mikrotik": Vendor(group_attribute="Mikrotik-Group"),
-        "pfsense": Vendor(group_attribute="Class", group_value="{groups:;}"),
+        "mikrotik": Vendor(_ONE_FIELD, group_attribute="Mikrotik-Group"),
+        "pfsense": Vendor(_ONE_FIELD, group_attribute="Class", group_value="{groups:;}"),
         "checkpoint": Vendor(group_attribute="Class"),
         "sonicwall": Vendor(group_attribute="SonicWall-User-Group"),
         "citrix-adc": Vendor(
@@ -47,8 +50,8 @@ VENDORS: Mapping[str, Vendor] = MappingProxyType(
         ),
         "f5": Vendor(group_attribute="Filter-Id", group_value="|{groups:|}|"),
         "ocserv": Vendor(_UNSIGNED, group_attribute="Class", group_value="OU={groups:;}"),
-        "openvpn": Vendor(_UNSIGNED),
-        "strongswan": Vendor(group_attribute="Class"),
+        "openvpn": Vendor({**_UNSIGNED, **_ONE_FIELD, "static_challenge": True}),
+        "strongswan": Vendor(_ONE_FIELD, group_attribute="Class"),
         # It asks the next server anew, and sends no Acct-Session-Id
         "pam-radius": Vendor({**_UNSIGNED, "failover_grace_seconds": 10}),
     }

@@ -10,7 +10,13 @@ from radius_mfa.app import Stores
 from radius_mfa.vendors import VENDORS
 from tests.functional.test_cli import in_process
 from tests.support import totp
-from tests.support.radius import ACCESS_ACCEPT, PROXY_STATE, radclient
+from tests.support.radius import (
+    ACCESS_ACCEPT,
+    ACCESS_CHALLENGE,
+    ACCESS_REJECT,
+    PROXY_STATE,
+    radclient,
+)
 from tests.support.server import PASSWORD, SECRET, RunningServer, Site
 
 pytestmark = pytest.mark.xdist_group("vendors")
@@ -71,6 +77,18 @@ def test_message_authenticator_is_asked_of_all_but_those_that_never_send_it(
         nas.assert_silent(proxied, *([] if never_signs else [unsigned]))
         reply = nas.ask(unsigned) if never_signs else nas.login(*fields)
         assert reply.code == ACCESS_ACCEPT
+
+
+@pytest.mark.parametrize("name", VENDORS)
+def test_the_code_is_asked_for_only_where_the_gateway_can_ask(
+    server: RunningServer, name: str
+) -> None:
+    """The others would take the question for a reject, and users would not know why."""
+    with server.nas(SOURCES[name]) as nas:
+        reply = nas.login(f"unsigned-{name}", PASSWORD)
+    one_field = VENDORS[name].defaults.get("prompt") == "append"
+    assert reply.code == (ACCESS_REJECT if one_field else ACCESS_CHALLENGE)
+    assert one_field == (name in {"mikrotik", "pfsense", "openvpn", "strongswan"})
 
 
 @pytest.mark.parametrize("name", VENDORS)

@@ -21,6 +21,8 @@ PACKAGES = {
     "oathtool": "oathtool",
     "ocserv": "ocserv",
     "openconnect": "openconnect",
+    "openvpn": "openvpn",
+    "/usr/lib/openvpn/radiusplugin.so": "openvpn-auth-radius",
     "radclient": "freeradius-utils",
     "redis-server": "redis-server",
     "samba": "samba samba-ad-provision samba-dsdb-modules samba-vfs-modules",
@@ -42,7 +44,9 @@ _DEBIANS_FOLDERS = (
 
 
 def find(name: str) -> str | None:
-    """Return the path of a tool, or None."""
+    """Return the path of a tool, or None; of another file its path is the name."""
+    if name.startswith("/"):
+        return name if Path(name).exists() else None
     path = os.pathsep.join([*_DEBIANS_FOLDERS, os.environ.get("PATH", "")])
     return shutil.which(name, path=path)
 

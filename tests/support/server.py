@@ -132,7 +132,9 @@ class Site:
         }
         for name, section in self.sections.items():
             values[name] = {**values.get(name, {}), **section}
-        clients = [{"secret": SECRET, "prompt": "append", **client} for client in self.clients]
+        plain = {"secret": SECRET, "prompt": "append"}
+        recipe = {"secret": SECRET}
+        clients = [(recipe if "vendor" in one else plain) | one for one in self.clients]
         document = {"data_folder": str(self.data), **self.top, **values, "client": clients}
         self.config.write_text(tomlkit.dumps(document), "utf-8")
 

@@ -30,8 +30,8 @@ def dialogue(command: Sequence[str], answers: Sequence[tuple[str, str]], until: 
                 os.write(terminal, f"{waiting.pop(0)[1]}\n".encode())
     finally:
         os.kill(process, signal.SIGTERM)
+        os.close(terminal)  # ends one that still asks
         os.waitpid(process, 0)
-        os.close(terminal)
     assert not waiting, f"it never asked {waiting[0][0]}: {shown}"
     return shown.replace("\r", "")
 
