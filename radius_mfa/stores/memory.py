@@ -102,7 +102,7 @@ class MemoryAttempts:
             used_steps=dict(user.steps),
             locked_until=user.lock_end(source, now_ms),
             verdict=user.verdict(verdict_keys, now_ms),
-            challenge=challenge,
+            challenge=challenge and replace(challenge, ttl_ms=0),
         )
 
     async def remember(self, user: str, enrolment: Enrolment, loaded: Loaded) -> None:

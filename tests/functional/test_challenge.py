@@ -41,7 +41,7 @@ AUTO, CHALLENGE, OPENVPN = "127.0.0.1", "127.0.0.12", "127.0.0.13"
 CLIENTS = [
     {"name": "auto", "address": AUTO, "prompt": "auto"},
     {"name": "challenge", "address": CHALLENGE, "prompt": "challenge", "language": "cs"},
-    {"name": "openvpn", "address": OPENVPN, "static_challenge": True},
+    {"name": "openvpn", "address": OPENVPN, "prompt": "auto", "static_challenge": True},
 ]
 
 

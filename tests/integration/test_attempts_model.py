@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, assume, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     Bundle,
@@ -22,12 +22,19 @@ from hypothesis.stateful import (
 
 from radius_mfa.errors import BackendUnavailable
 from radius_mfa.policy.access import Enrolment
-from radius_mfa.policy.decision import Accept, Reject, RejectReason
+from radius_mfa.policy.decision import Accept, Challenge, Reject, RejectReason
 from radius_mfa.policy.lockout import LockoutPolicy, Tally
 from radius_mfa.policy.totp import Device, Match
 from radius_mfa.stores import attempts, memory
 from radius_mfa.stores.attempts import Locks
-from radius_mfa.stores.interfaces import Loaded, Settled, Settlement, Subject, VerdictKey
+from radius_mfa.stores.interfaces import (
+    Loaded,
+    PendingChallenge,
+    Settled,
+    Settlement,
+    Subject,
+    VerdictKey,
+)
 from radius_mfa.stores.memory import MemoryAttempts
 from tests.support.redis import RealRedis, attempts_over
 
@@ -74,6 +81,16 @@ settlements = st.one_of(accepts, wrong_codes, rejects, without_code)
 keys = st.lists(st.sampled_from(VERDICT_KEYS), unique=True)
 few_keys: st.SearchStrategy[list[VerdictKey]] = st.just([]) | st.just([]) | keys
 times = st.sampled_from([1, 999, 20_000, 29_999, 30_000, 60_000, 100_000, 240_000, -1, -30_000])
+
+LONG_MS = 1_000_000_000
+STATES = ["5a", "5b", "5c"]
+
+questions = st.builds(
+    Settlement,
+    st.builds(Challenge, st.just("a-State"), st.sampled_from([None, RejectReason.WRONG_CODE])),
+    counted=st.booleans(),
+    wrong_value=wrong_values,
+)
 
 subjects = st.builds(Subject, st.sampled_from(USERS), st.sampled_from(SOURCES))
 
@@ -136,6 +153,41 @@ class Twins(RuleBasedStateMachine):
         self, subject: Subject, settlement: Settlement, verdict_keys: list[VerdictKey]
     ) -> None:
         self.settle(self.load(subject, verdict_keys), settlement, verdict_keys)
+
+    @rule(
+        subject=subjects,
+        state=st.sampled_from(STATES),
+        gives=st.sampled_from(STATES),
+        tries=st.integers(1, 3),
+        settlement=questions | accepts | wrong_codes,
+        verdict_keys=few_keys,
+        without_station=st.booleans(),
+    )
+    def ask_or_answer(  # noqa: PLR0917 - what hypothesis draws
+        self,
+        subject: Subject,
+        state: str,
+        gives: str,
+        tries: int,
+        settlement: Settlement,
+        verdict_keys: list[VerdictKey],
+        without_station: bool,  # noqa: FBT001
+    ) -> None:
+        """Answer the challenge of *state*, if it waits, and ask for another code."""
+        source = subject.source.partition("|")[0] + "|" if without_station else subject.source
+        assume(gives != state)  # no State is given twice
+        seen: Any = self.load(Subject(subject.user, source, state), verdict_keys)
+        pending = seen[2].challenge
+        settlement = replace(settlement, answers=pending if pending and pending.tries else None)
+        if isinstance(settlement.decision, Challenge):
+            digests = tuple(key.digest for key in verdict_keys[1:])
+            given = PendingChallenge(
+                gives, seen[2].generation, tries, subject.source, digests, LONG_MS
+            )
+            settlement = replace(settlement, gives=given)
+        self.settle(seen, settlement, verdict_keys)
+        if settlement.answers is not None:
+            self.settle(seen, settlement, [])  # of two at once the second finds it answered
 
     @rule(subject=subjects, values=st.sets(wrong_values, min_size=2), counted=st.booleans())
     def guess(self, subject: Subject, values: set[str], *, counted: bool) -> None:
@@ -232,7 +284,7 @@ async def _answer(call: Any) -> Any:
 def test_redis_and_the_plain_model_agree_on_every_sequence_of_calls(
     real_redis: RealRedis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """O04, O06, O08, O11, O13: whatever is loaded, settled, unlocked, in whatever order of time."""
+    """O04, O06, O08, O11, O13, C03: whatever is loaded, settled, unlocked, whatever the time."""
     monkeypatch.setattr(attempts, "MAX_CONSECUTIVE_FAILURES", CEILING)
     monkeypatch.setattr(memory, "MAX_CONSECUTIVE_FAILURES", CEILING)
     run_state_machine_as_test(
