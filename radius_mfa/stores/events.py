@@ -23,6 +23,7 @@ class Result(StrEnum):
     """What came of a login, in a word."""
 
     ACCEPTED = "accepted"
+    CHALLENGED = "challenged"
     REJECTED = "rejected"
     UNANSWERED = "unanswered"
     FAILED = "failed"
@@ -32,6 +33,7 @@ class Result(StrEnum):
 
 RESULTS = {
     "login.accepted": Result.ACCEPTED,
+    "login.challenged": Result.CHALLENGED,
     "login.rejected": Result.REJECTED,
     "login.unanswered": Result.UNANSWERED,
     "login.failed": Result.FAILED,

@@ -4,6 +4,7 @@ radclient, a client written by others, reads what the challenge holds.
 """
 
 import base64
+import json
 import re
 import time
 from collections import Counter
@@ -139,6 +140,19 @@ def test_c05_c07_password_at_one_node_and_code_at_the_other(talk: Conversation) 
     reply = talk.answer(totp.code(), node=0)
     assert (reply.code, reply.attributes[1:]) == (ACCESS_ACCEPT, [])
     assert talk.nodes[0].site.failures(talk.user) == 0
+
+
+def test_a_wrong_answer_that_is_asked_for_again_is_in_the_history(talk: Conversation) -> None:
+    """Or else guesses at codes would show in the log alone."""
+    talk.password()
+    talk.answer(totp.wrong_code())
+
+    def told() -> str:
+        return talk.nodes[0].site.cli("explain", talk.user, "--json").out
+
+    shown = eventually(lambda: "wrong_code" in (said := told()) and said, "the history")
+    logins = [(one["result"], one["reason"]) for one in json.loads(shown)]
+    assert logins == [("challenged", ""), ("challenged", "wrong_code")]
 
 
 def test_in_auto_password_and_code_are_one_login(talk: Conversation) -> None:

@@ -28,7 +28,8 @@ async def show(desk: Seeing) -> Response:
     failures: Counter[tuple[str, str]] = Counter()
     for one in counts:
         results[one.result] += one.count
-        if one.result not in {Result.ACCEPTED, Result.LOCKED}:
+        asked = one.result is Result.CHALLENGED and not one.reason  # for the first time
+        if one.result not in {Result.ACCEPTED, Result.LOCKED} and not asked:
             failures[one.reason or one.result.value, one.client] += one.count
     locked = await office.attempts.locked(desk.now)
     names = await office.users.called(list(locked)[:SHOWN])
