@@ -48,7 +48,7 @@ VENDORS: Mapping[str, Vendor] = MappingProxyType(
         "citrix-adc": Vendor(
             group_attribute="Citrix-User-Groups", group_value="CTXSUserGroups={groups:;}"
         ),
-        "f5": Vendor(group_attribute="Filter-Id", group_value="|{groups:|}|"),
+        "f5": Vendor(group_attribute="Class", group_value="|{groups:|}|"),
         "ocserv": Vendor(_UNSIGNED, group_attribute="Class", group_value="OU={groups:;}"),
         "openvpn": Vendor({**_UNSIGNED, **_ONE_FIELD, "static_challenge": True}),
         "strongswan": Vendor(_ONE_FIELD, group_attribute="Class"),

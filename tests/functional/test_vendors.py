@@ -33,7 +33,7 @@ GROUPS = {
     "checkpoint": ["Class = 0x" + b"admins".hex(), "Class = 0x" + "süd".encode().hex()],
     "sonicwall": ['SonicWall-User-Group = "admins"', 'SonicWall-User-Group = "süd"'],
     "citrix-adc": ['Citrix-User-Groups = "CTXSUserGroups=admins;süd"'],
-    "f5": ['Filter-Id = "|admins|süd|"'],
+    "f5": ["Class = 0x" + "|admins|süd|".encode().hex()],
     "ocserv": ["Class = 0x" + "OU=admins;süd".encode().hex()],
     "openvpn": [],
     "strongswan": ["Class = 0x" + b"admins".hex(), "Class = 0x" + "süd".encode().hex()],
@@ -58,7 +58,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
 
     folder = tmp_path_factory.mktemp("vendors")
     with Site(folder, clients=[block(name) for name in VENDORS]) as site:
-        site.add_users([*VENDORS, *(f"unsigned-{name}" for name in VENDORS)])
+        site.add_users(
+            [*VENDORS, *(f"{of}-{name}" for of in ("unsigned", "tested") for name in VENDORS)]
+        )
         site.with_stores(join)
         yield site.start()
 
@@ -132,3 +134,24 @@ def test_what_a_recipe_sets_is_shown_as_such(
         assert re.search(r"^vpn +192\.0\.2\.1 +ocserv +required ", listed, re.MULTILINE)
         in_force = command("config", "show", "--json").json()["client"]
         assert in_force[1]["failover_grace_seconds"] == 10
+
+
+@pytest.mark.parametrize("name", ["fortigate", "openvpn", "pam-radius"])
+def test_client_test_prints_what_the_pages_say(server: RunningServer, name: str) -> None:
+    """Of each kind of recipe one; on the pages of one kind stands the same."""
+    user, (host, port) = f"tested-{name}", server.address
+    words = ("--user", user, "--password-file", "-", "--source", SOURCES[name])
+    where = ("--server", f"{host}:{port}")
+    done = server.site.cli(
+        "client", "test", name, *words, *where, text=f"{PASSWORD}{totp.code()}\n"
+    )
+    assert done.exit_code == 0, done.out + done.err
+    [*_, shown] = re.findall(r"^```text\n(\$ radius-mfa client test .*?)^```", page(name), _LINES)
+    assert shown.partition("\n\n")[2] == done.out.partition("\n\n")[2]
+
+
+def page(name: str) -> str:
+    return (Path(__file__).parents[2] / "docs" / "vendors" / f"{name}.md").read_text("utf-8")
+
+
+_LINES = re.MULTILINE | re.DOTALL

@@ -178,15 +178,91 @@ def test_no_groups_are_sent_unless_they_are_asked_for(tmp_path: Path) -> None:
 # The documents
 
 
+SECTIONS = [
+    "Our side",
+    "The device",
+    "Timeouts",
+    "Quirks",
+    "What `radius-mfa client test` prints",
+    "How this is known",
+]
+PROVEN = {"ocserv", "openvpn", "pam-radius"}
+"""Those that a test of ours has a real client of."""
+
+
+def page(name: str) -> str:
+    return (FOLDER / f"{name}.md").read_text("utf-8")
+
+
+def section(text: str, heading: str) -> str:
+    return text.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+
+
+def fence(text: str, language: str) -> str:
+    [found] = re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    return str(found)
+
+
+def title(name: str) -> str:
+    return page(name).partition("\n")[0].removeprefix("# ")
+
+
 def table() -> str:
     """Return the table of recipes as Markdown."""
-    lines = ["| `vendor` | Its defaults | Groups with `auto` |", "|---|---|---|"]
+    lines = [
+        "| `vendor` | Page | Proven here | Its defaults | Groups with `auto` |",
+        "|---|---|---|---|---|",
+    ]
     for name, one in VENDORS.items():
         defaults = [f"`{key} = {json.dumps(value)}`" for key, value in one.defaults.items()]
         value = one.group_value.replace("|", "\\|")
         groups = f"`{one.group_attribute}`: `{value}`" if one.group_attribute else "none"
-        lines.append(f"| `{name}` | {', '.join(defaults) or 'as without'} | {groups} |")
+        proven = "yes" if name in PROVEN else "no: from documentation"
+        told = [f"`{name}`", f"[{title(name)}]({name}.md)", proven]
+        lines.append(f"| {' | '.join(told)} | {', '.join(defaults) or 'as without'} | {groups} |")
     return "\n".join(lines) + "\n"
+
+
+@each_vendor
+def test_each_vendor_has_a_page_of_one_shape(name: str) -> None:
+    """With what it is based on: a test of ours that there is, or documents by title."""
+    text = page(name)
+    assert re.findall(r"^## (.*)$", text, re.MULTILINE) == SECTIONS
+    status = re.match(r"# \S.*\n\n\*\*(.*)\*\*\n", text)
+    assert status, "what is proven stands on top"
+    assert status[1].startswith("Proven here with ") == (name in PROVEN)
+    known = section(text, "How this is known")
+    tests = re.findall(r"\(\.\./\.\./(tests/\S+\.py)\)", known)
+    assert bool(tests) == (name in PROVEN)
+    assert all((FOLDER.parents[1] / one).exists() for one in tests)
+    assert tests or re.search(r"\*[^*]+\*", known), "documents by title"
+    assert "`radius.login_deadline_seconds`" in text or name == "ocserv"
+
+
+def test_there_are_no_other_pages() -> None:
+    assert {one.stem for one in FOLDER.glob("*.md")} == {"README", *VENDORS}
+
+
+@each_vendor
+def test_the_block_of_each_page_can_be_copied(name: str, tmp_path: Path) -> None:
+    """As it stands, with the secret in its file; and groups go where the page says."""
+    (tmp_path / f"{name}.secret").write_text(SECRET, "ascii")
+    text = fence(section(page(name), "Our side"), "toml")
+    [made] = loaded(text, tmp_path).client
+    assert made.vendor == made.name == name
+    assert group_attribute(made)[0] == VENDORS[name].group_attribute
+
+
+def test_pages_of_one_kind_expect_the_same_of_client_test() -> None:
+    """tests/functional/test_vendors.py holds one of each against what is printed."""
+    printed: dict[tuple[bool, bool], set[str]] = {}
+    for name, one in VENDORS.items():
+        text = fence(section(page(name), "What `radius-mfa client test` prints"), "text")
+        assert text.startswith(f"$ radius-mfa client test {name} ")
+        kind = ("limit_proxy_state" in one.defaults, "failover_grace_seconds" in one.defaults)
+        printed.setdefault(kind, set()).add(text.partition("\n\n")[2])
+    assert sorted(printed) == [(False, False), (True, False), (True, True)]
+    assert all(len(texts) == 1 for texts in printed.values())
 
 
 def test_the_table_of_recipes_is_the_one_in_force() -> None:
