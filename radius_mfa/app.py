@@ -478,8 +478,8 @@ class Server:
                 log.warning(
                     "client.message_authenticator_optional",
                     nas=client.name,
-                    hint="its requests may be forged on the way (BlastRADIUS): switch on "
-                    "Message-Authenticator there, then require it here",
+                    hint="its requests may be forged on the way (BlastRADIUS): "
+                    + _CURE_OF_UNSIGNED.get(client.vendor, _SIGN),
                 )
             if client.mfa is Mode.OFF:
                 log.warning(
@@ -621,6 +621,11 @@ async def serve(settings: Settings, log_lines_lost: Callable[[], int], events: E
         async with server.running():
             memory.settle()
             await stopped.wait()
+
+
+_SIGN = "switch on Message-Authenticator there, then require it here"
+_NEVER_SIGNS = "these gateways can't sign: reach them over loopback, IPsec or WireGuard alone"
+_CURE_OF_UNSIGNED = dict.fromkeys(("ocserv", "openvpn", "pam-radius"), _NEVER_SIGNS)
 
 
 def stop_signals() -> asyncio.Event:

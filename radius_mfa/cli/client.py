@@ -39,7 +39,8 @@ from radius_mfa.vendors import AUTO, vendor_defaults
 
 app = typer.Typer(help="Clients: the VPN gateways that may ask.", no_args_is_help=True)
 
-SECRET_CHARACTERS = 32
+SECRET_CHARACTERS = 31
+"""Of a shared secret: SonicWall takes no more; of letters and digits that is 180 bits."""
 _ALPHABET = string.ascii_letters + string.digits
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Name of the client.")]
 
