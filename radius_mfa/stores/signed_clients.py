@@ -4,6 +4,7 @@ It only ever makes a client stricter: the settings are what counts where there i
 """
 
 from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
 
 from radius_mfa.errors import Refused
 from radius_mfa.stores import audit
@@ -24,12 +25,15 @@ class SignedClients:
 
     async def require(self, client: str) -> None:
         """Require it of a client from now on; every node follows within seconds."""
-        async with self._database.session() as session, session.begin():
-            await begin_writing(session)
-            if await session.get(SignedClientRecord, client) is not None:
-                raise Refused(f"it is required of {client} already")
-            session.add(SignedClientRecord(client=client, at=utc_now()))
-            await audit.append(session, [Act("client.require_signature", "", {"client": client})])
+        try:
+            async with self._database.session() as session, session.begin():
+                await begin_writing(session)
+                session.add(SignedClientRecord(client=client, at=utc_now()))
+                await session.flush()
+                act = Act("client.require_signature", "", {"client": client})
+                await audit.append(session, [act])
+        except IntegrityError:
+            raise Refused(f"it is required of {client} already") from None
 
     async def withdraw(self, client: str) -> None:
         """Leave it to the settings again; Refused where it is left to them already."""

@@ -98,6 +98,14 @@ async def test_pages_show_everybody_once_forth_and_back(
     assert not page.before
 
 
+async def test_a_text_is_found_in_any_case_and_its_wildcards_are_letters(users: UserList) -> None:
+    assert await users.keys(UserFilter("U00"), NOW, 1000) == [f"u{n:03}" for n in range(10)]
+    for text in ("%", "_", "\\", "u%0", "'"):
+        assert await users.keys(UserFilter(text), NOW, 1000) == []
+    assert await users.count(UserFilter(among=["u001", "gone"]), NOW) == 1
+    assert await users.count(UserFilter(among=["u001"], others=True), NOW) == len(PEOPLE) - 1
+
+
 async def test_exemptions_are_listed_until_they_end_the_next_one_first(users: UserList) -> None:
     found = await users.exempt(NOW, 1000)
     assert len(found) == sum(asked.exempt(NOW) for asked, _, _ in PEOPLE)
