@@ -98,7 +98,19 @@ def remove(
     """Let an admin into the admin portal no longer; the user stays."""
     if not yes and not typer.confirm(f"Take the role of {user} away?"):
         raise Refused("nothing was changed")
-    with_user(ctx, user, lambda stores, found: stores.admins.remove(found.key))
+
+    async def work(stores: Stores, found: Identity) -> bool:
+        known = await stores.admins.find(found.key)
+        await stores.admins.remove(found.key)
+        if known is None or known.one_time_until is None:
+            return False
+        await stores.enrolments.delete_user(found.key)  # or the password that was printed stays
+        await stores.attempts.forget(found.key)
+        return True
+
+    if with_user(ctx, user, work):
+        output.print(f"{user}, who never signed in, is deleted with the one-time password.")
+        return
     output.print(
         f"{user} is no admin any more. To delete the user: radius-mfa user delete "
         f"{shlex.quote(user)}"

@@ -83,6 +83,9 @@ def test_a_one_time_password_that_waited_too_long_opens_nothing_until_it_is_made
     assert "admin.password_too_old" in portal.text
     password = one_time_password(portal_site, "tardy", "--role", "helpdesk")
     assert "Choose your password" in first_step(browser, "tardy", password)
+    removed = portal_site.cli("admin", "remove", "tardy", "--yes")
+    assert "is deleted" in removed.out  # or the password that was printed would stay
+    assert portal_site.cli("user", "show", "tardy").exit_code == 1
 
 
 @pytest.mark.parametrize("known", ["user", "nobody"])
