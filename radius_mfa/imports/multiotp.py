@@ -34,7 +34,7 @@ def entry(octets: bytes, user: str, place: str, key: str = DEFAULT_KEY) -> Entry
         raise Refused(f"{place} is no user's file of multiOTP", f"its first line would be {HEADER}")
     stored = dict(line.split("=", 1) for line in lines if "=" in line)
     check = stored.get("encryption_hash", "")
-    if check and not hmac.compare_digest(check.upper(), control_hash(key)):
+    if check and not hmac.compare_digest(check.upper().encode(), control_hash(key).encode()):
         raise Refused(
             f"{place} is encrypted with another key",
             "give multiOTP's encryption key by --key-file",

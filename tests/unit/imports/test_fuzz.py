@@ -40,6 +40,7 @@ def damaged(draw: st.DrawFn) -> bytes:
 @settings(max_examples=400, deadline=None)
 @given(octets=damaged() | st.binary(max_size=200))
 @example(octets=b"")
+@example(octets="multiotp-database-format-v3\nencryption_hash=\u00e9\n".encode())
 def test_no_file_breaks_a_reader(octets: bytes) -> None:
     for told in TOLD:
         for kind in Format:
