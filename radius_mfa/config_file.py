@@ -71,8 +71,11 @@ class Configuration:
 
 
 def configuration_path(given: Path | None, environ: Mapping[str, str] = os.environ) -> Path:
-    """Return the configuration file to use: given, from the environment, or the default."""
-    return given or Path(environ.get(PATH_VARIABLE) or DEFAULT_PATH)
+    """Return the configuration file to use, absolute: given, from the environment, or the default.
+
+    Paths in it are rooted where it lies, whatever folder a process goes to.
+    """
+    return (given or Path(environ.get(PATH_VARIABLE) or DEFAULT_PATH)).absolute()
 
 
 def load(path: Path, environ: Mapping[str, str] = os.environ) -> Configuration:

@@ -571,6 +571,19 @@ def test_the_file_is_the_one_given_then_the_environments_then_the_default() -> N
     assert configuration_path(None, {"RADIUS_MFA_CONFIG": ""}) == DEFAULT_PATH
 
 
+def test_a_relative_file_s_paths_hold_in_every_folder(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The embedded Redis starts in a folder of its own, and is given the data folder."""
+    monkeypatch.chdir(path.parent)
+    for found in (
+        configuration_path(Path(path.name), {}),
+        configuration_path(None, {"RADIUS_MFA_CONFIG": path.name}),
+    ):
+        assert found == path
+        assert loaded(found, 'data_folder = "data"\n').settings.data_folder == path.parent / "data"
+
+
 def test_the_variable_that_names_the_file_is_no_setting(path: Path) -> None:
     assert loaded(path, "", {"RADIUS_MFA_CONFIG": "/x"}).settings == Settings()
 
