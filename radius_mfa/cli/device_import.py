@@ -1,7 +1,8 @@
 """``radius-mfa device import``: devices from the files of other systems and of token sellers."""
 
+import asyncio
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,7 +24,7 @@ from radius_mfa.cli.bulk import (
     refuse,
     summary,
 )
-from radius_mfa.cli.common import output, read_secret, settings, with_stores
+from radius_mfa.cli.common import identified, output, read_secret, settings, with_stores
 from radius_mfa.errors import Refused
 from radius_mfa.imports import devices, formats
 from radius_mfa.imports.devices import Entry
@@ -31,11 +32,17 @@ from radius_mfa.imports.formats import Format, Told
 from radius_mfa.imports.oath_csv import SeedEncoding
 from radius_mfa.imports.pskc import KeyNeededError
 from radius_mfa.imports.rows import DeviceRow
+from radius_mfa.policy.new_device import Finding
 from radius_mfa.policy.totp import Algorithm
 from radius_mfa.stores.bulk import BulkDevice, BulkUser, Existing, Outcome
 from radius_mfa.stores.enrolments import NewDevice
+from radius_mfa.stores.interfaces import Identity
+from radius_mfa.stores.records import chunks
 
 MEND = "mend them and try again, or move the others alone with --partial"
+
+LOOKUPS_AT_ONCE = 8
+"""Users looked up at a time: the default of a directory's pool."""
 
 
 def import_devices(
@@ -101,11 +108,20 @@ def import_devices(
             replace(one, user=user) if one.serial not in by_serial and _of_nobody(one) else one
             for one in entries
         ]
-    parsed = devices.judged(entries, realms=realms_of(settings(ctx), realm), owners=by_serial)
+    in_force = settings(ctx)
+    realms = realms_of(in_force, realm)
+    whose: dict[str, Identity | Finding] = {}
+    if in_force.directory.ldap:
+        realms -= set(in_force.directory.local.realms)  # a realm says which directory is meant
+        names = devices.names(entries, realms=realms, owners=by_serial)
+        whose = with_stores(ctx, lambda stores: _owners(stores, names))
+    keys = {name: one.key if isinstance(one, Identity) else one for name, one in whose.items()}
+    parsed = devices.judged(entries, realms=realms, owners=by_serial, keys=keys)
+    known = {one.key: one for one in whose.values() if isinstance(one, Identity)}
 
     async def work(stores: Stores) -> Outcome:
         return await stores.bulk.take_in(
-            _by_user(parsed.rows, now),
+            _by_user(parsed.rows, known, now),
             existing,
             create_users=create_users,
             partial=partial,
@@ -125,6 +141,21 @@ def import_devices(
         output.print(f"Left out: {left}, see above.")
     if (outcome.devices_added or outcome.devices_replaced) and not dry_run:
         output.print("The codes shown now may have been used elsewhere: the next ones count.")
+
+
+async def _owners(stores: Stores, names: Sequence[str]) -> dict[str, Identity | Finding]:
+    """Return whom each of *names* stands for, or why that can't be told."""
+
+    async def owner(name: str) -> Identity | Finding:
+        try:
+            return await identified(stores, name)
+        except Refused as error:
+            return error.message, error.cure
+
+    found: dict[str, Identity | Finding] = {}
+    for some in chunks(names, LOOKUPS_AT_ONCE):
+        found |= zip(some, await asyncio.gather(*map(owner, some)), strict=True)
+    return found
 
 
 def _of_nobody(entry: Entry) -> bool:
@@ -157,7 +188,9 @@ def _asked(path: Path, told: Told, kind: str) -> Told:
     return replace(told, key=secret) if kind == "key" else replace(told, passphrase=secret)
 
 
-def _by_user(rows: Sequence[DeviceRow], now: float) -> list[BulkUser]:
+def _by_user(
+    rows: Sequence[DeviceRow], known: Mapping[str, Identity], now: float
+) -> list[BulkUser]:
     moment = datetime.fromtimestamp(now, UTC)
     devices: dict[str, list[BulkDevice]] = defaultdict(list)
     for row in rows:
@@ -167,6 +200,17 @@ def _by_user(rows: Sequence[DeviceRow], now: float) -> list[BulkUser]:
             BulkDevice(new, row.place, confirmed_at=moment, confirmed_step=step)
         )
     return [
-        BulkUser(user, own[0].place, described=False, devices=tuple(own))
-        for user, own in devices.items()
+        _owner_of(known.get(user) or Identity(user, user), own) for user, own in devices.items()
     ]
+
+
+def _owner_of(user: Identity, own: Sequence[BulkDevice]) -> BulkUser:
+    return BulkUser(
+        user.key,
+        own[0].place,
+        described=False,
+        devices=tuple(own),
+        directory=user.directory if user.dn else None,
+        user_name=user.name if user.name != user.key else None,
+        mail=user.mail or None,
+    )

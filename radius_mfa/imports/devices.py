@@ -49,16 +49,22 @@ def judged(
     *,
     realms: Collection[str] = (),
     owners: Mapping[str, str] | None = None,
+    keys: Mapping[str, str | Finding] | None = None,
 ) -> Parsed[DeviceRow]:
     """Return the devices that can be taken over, and the faults of all others.
 
-    *owners* gives the user of a serial number, for tokens whose file names nobody.
+    *owners* gives the user of a serial number, for tokens whose file names nobody. *keys* gives
+    the key of a user by canonical name, or why they can't be told; others are their own key.
     """
     parsed = Parsed[DeviceRow]()
     names: dict[tuple[str, str], str] = {}
     seeds: dict[tuple[str, bytes], str] = {}
     for entry in entries:
-        user, found = _owner(entry, realms, owners or {})
+        called, found = _owner(entry, realms, owners or {})
+        key = (keys or {}).get(called, called)
+        user = key if isinstance(key, str) else ""
+        if not isinstance(key, str):
+            found = [key]
         name = (entry.name or entry.serial or DEFAULT_NAME).strip()
         digits, step = _number(entry.digits), _number(entry.time_step_seconds)
         algorithm = ALGORITHMS.get(re.sub(r"[^A-Z0-9]", "", entry.algorithm.upper()))
@@ -67,7 +73,7 @@ def judged(
             found += _repeated(names, (user, name), entry.place, f"a second device named {name}")
             if entry.seed:
                 found += _repeated(seeds, (user, entry.seed), entry.place, "the same seed again")
-        shown = subject(entry.user or user or entry.serial)
+        shown = subject(entry.user or called or entry.serial)
         parsed.faults += [Fault(entry.place, shown, what, cure) for what, cure in found]
         if not found and algorithm is not None:
             parsed.losses += [Fault(entry.place, shown, what) for what in entry.losses]
@@ -75,6 +81,14 @@ def judged(
                 DeviceRow(entry.place, user, name, entry.seed, algorithm, digits, step)
             )
     return parsed
+
+
+def names(
+    entries: Iterable[Entry], *, realms: Collection[str], owners: Mapping[str, str]
+) -> list[str]:
+    """Return the canonical names of those whose devices *entries* are, each of them once."""
+    found = (_owner(entry, realms, owners)[0] for entry in entries)
+    return list(dict.fromkeys(filter(None, found)))
 
 
 def _owner(

@@ -80,7 +80,8 @@ class BulkUser:
     """A user to put on record, or one on record; *name* is the key.
 
     *described* is False where the source knows the user's devices alone. A user of another
-    directory than the local one has a *directory*, and a *user_name* for people. *requirement*,
+    directory than the local one has a *directory*, and a *user_name* for people; one whom it
+    still has is put on record whatever the source knows. *requirement*,
     *groups* and *mail* are None where the source knows nothing of them.
     """
 
@@ -315,7 +316,8 @@ class Bulk:
         create_users: bool,
     ) -> None:
         on_record = user.name in known.users
-        if not on_record and not user.described and not create_users:
+        wanted = user.described or create_users or user.directory is not None
+        if not on_record and not wanted:
             outcome.obstacles += [
                 Obstacle(
                     device.place,

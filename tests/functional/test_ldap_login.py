@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -24,6 +25,7 @@ from tests.support.slapd import (
 pytestmark = pytest.mark.xdist_group("ldap-login")
 
 LOCAL_PASSWORD = "canary-local-password"
+SEED = "MNQW4YLSPEWXGZLFMQWTEMBNN5RXIZLU"
 
 
 @pytest.fixture(scope="module")
@@ -269,6 +271,38 @@ def test_admins_see_and_steer_a_user_of_the_directory(
         assert "several entries of corp" in command("device", "add", "twin").err
     assert nas.login("user10", PASSWORD + totp.code()).code == ACCESS_REJECT
     assert reason(server, "user10") == "not_enrolled"
+
+
+def test_tokens_are_imported_for_users_of_the_directory(
+    server: RunningServer,
+    nas: Nas,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """By name in any form, whoever was never on record here; two forms are one user."""
+    tokens = tmp_path / "tokens.csv"
+    tokens.touch(0o600)
+    twice = f"user,name,seed\nUSER12,fob,{SEED}\nuser12@corp.example,fob,{totp.SEED}\n"
+    with in_process(monkeypatch, capsys, server.site.config) as command:
+        tokens.write_text(f"{twice}twin,fob,{SEED}\nnobody,fob,{SEED}\n")
+        done = command("device", "import", str(tokens))
+        assert done.exit_code == 1
+        assert "user12@corp.example: a second device named fob: see" in done.out
+        assert "twin: twin stands for several entries of corp" in done.out
+        assert "nobody: there is no such user" in done.out
+        assert "user12 of corp is not on record here" in command("user", "show", "user12").err
+
+        tokens.write_text(f"user,name,seed\ncorp\\user12,fob,{SEED}\nuser13,fob,{SEED}\n")
+        done = command("device", "import", str(tokens))
+        assert done.out.startswith("Done: 2 users added, 2 devices added.")
+        shown = command("user", "show", "user12", "--json").json()
+        assert (shown["name"], shown["directory"]) == ("user12", "corp")
+        assert shown["key"].startswith("LDAP/corp/")
+        assert nas.login("user12", PASSWORD + totp.code(SEED, offset=1)).code == ACCESS_ACCEPT
+        tokens.write_text(f"user,name,seed\nuser12,fob,{SEED}\n")
+        again = command("device", "import", str(tokens))
+        assert "user12: the user has this device, or one of its name, already: fob" in again.out
 
 
 def test_a_second_factor_is_required_of_a_user_of_the_directory(
