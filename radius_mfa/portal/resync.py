@@ -28,7 +28,7 @@ async def at_sign_in(visit: Visitor) -> Response:
     session = half_way(visit)
     if not await _proven(visit, session):
         return await visit.page(_TEMPLATE, 422, back="/sign-in/code", error="codes_refused")
-    await visit.begin(replace(session, half_way=False, began_at=visit.now, proved_at=visit.now))
+    await visit.begin(replace(session, half_way=False, proved_at=visit.now))
     return await visit.go("/", notice="resynced")
 
 

@@ -67,7 +67,7 @@ async def sign_in_code(visit: Visitor) -> Response:
     if not await code_proven(visit, session, visit.field("code")):
         await visit.reject_delay()
         return await visit.page("sign_in_code.html", 422, error="code_refused")
-    await visit.begin(replace(session, half_way=False, began_at=visit.now, proved_at=visit.now))
+    await visit.begin(replace(session, half_way=False, proved_at=visit.now))
     return await visit.go("/")
 
 

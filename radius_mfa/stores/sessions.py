@@ -22,8 +22,9 @@ HALF_WAY_SECONDS = 300
 class Session:
     """Somebody's session. *user* is their key, *name* what people call them.
 
-    *kind* says at which door it was begun, such as ``user``. It is *half_way* while the second
-    factor is still to come. *proved_at* is when that was proven last, None where it never was.
+    *kind* says at which door it was begun, such as ``user``. It *began_at* the password: a later
+    one ends it. It is *half_way* while the second factor is still to come. *proved_at* is when that
+    was proven last, None where it never was.
     *data* is for pages; nothing in it is a secret.
     """
 

@@ -317,3 +317,14 @@ def test_changes_by_an_admin_end_sessions(portal_site: Site, portal: PortalProce
         assert browser.get("/", follow=False).status_code == 200
         portal_site.with_stores(partial(act, user=user))
         assert "Your session is over" in text_of(browser.get("/"))
+
+
+def test_a_password_changed_between_the_two_steps_opens_nothing(
+    portal_site: Site, portal: PortalProcess
+) -> None:
+    """The old one was proven, but the session that it began is older than the new one."""
+    user, browser = portal_site.fresh_user(), portal.browser()
+    page = browser.sign_in(user, PASSWORD)
+    portal_site.with_stores(lambda stores: stores.directory.set_password(user, "another one"))
+    page = browser.send(page, "/sign-in/code", code=code())
+    assert "Your session is over" in text_of(page)

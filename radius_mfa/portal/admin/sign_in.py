@@ -73,7 +73,7 @@ async def sign_in_code(visit: Visitor) -> Response:
         await visit.reject_delay()
         return await visit.page("admin/sign_in_code.html", 422, error="code_refused")
     await visit.services.office.attempts.admin_try_was_right(session.user, signed_in=True)
-    await visit.begin(replace(session, half_way=False, began_at=visit.now, proved_at=visit.now))
+    await visit.begin(replace(session, half_way=False, proved_at=visit.now))
     return await visit.go("/admin")
 
 
