@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 
 from radius_mfa.errors import BackendUnavailable
-from radius_mfa.stores.interfaces import PasswordVerdict
+from radius_mfa.stores.interfaces import PasswordVerdict, UserMoved
 from tests.support.fake_ldap import BIND_RESPONSE, SEARCH_DONE, FakeLdap, entry, reference, result
 from tests.support.ldap_directory import directory, found
 
@@ -108,8 +108,11 @@ async def test_groups_by_an_attribute_of_the_user() -> None:
         server.answers = [entry(user.dn.encode(), memberOf=values), DONE]
         groups = await fake.groups(user)
         assert [one.name for one in groups] == ["Sales, EMEA", "VPN", "n", "\ufffd"]
-        server.answers = [DONE]
+        server.answers = [entry(user.dn.encode()), DONE]
         assert await fake.groups(user) == []
+        server.answers = [DONE]  # no such entry is no user without groups
+        with pytest.raises(UserMoved):
+            await fake.groups(user)
 
 
 async def test_a_bind_that_is_never_answered_is_sent_once() -> None:
