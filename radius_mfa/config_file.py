@@ -300,8 +300,24 @@ class _Source:
                 "nothing slows down guessing until 100 failures in a row",
                 "set failures_by_source, failures_by_user or both",
             )
+        yield from self._slow_directories(settings)
         yield from map(self.fault_of_policy, policy_setup.warnings(settings))
         yield from self._exposed_secrets()
+
+    def _slow_directories(self, settings: Settings) -> Iterator[Fault]:
+        """Yield directories whose silence would end the login before anything is done about it."""
+        deadline = settings.radius.login_deadline_seconds
+        for index, directory in enumerate(settings.directory.ldap):
+            tries = min(len(directory.servers), 2)
+            if tries * directory.timeout_seconds < deadline:
+                continue
+            what = "two servers one after the other take" if tries > 1 else "a server takes"
+            yield self.fault(
+                ("directory", "ldap", index, "timeout_seconds"),
+                f"{what} up to {tries * directory.timeout_seconds:g} s, and a login has "
+                f"{deadline:g} s (radius.login_deadline_seconds)",
+                f"stay below {deadline / tries:g}",
+            )
 
     def _exposed_secrets(self) -> Iterator[Fault]:
         written = [

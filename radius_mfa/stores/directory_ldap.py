@@ -31,6 +31,7 @@ from radius_mfa.stores.ldap_answers import (
     Schema,
     account_state,
     immutable_id,
+    primary_group_sid,
     verdict_of_bind,
 )
 from radius_mfa.stores.ldap_connection import Account, LdapConnection, open_connection
@@ -251,7 +252,24 @@ class LdapDirectory:
         return {}
 
     async def _groups_in_chain(self, dn: str) -> dict[str, Group]:
-        return await self._groups_by(f"({self.options.group_member}:{_IN_CHAIN}:=", [dn])
+        """Ask for all levels at once; the primary group lists no members, and is one all the same.
+
+        Active Directory alone knows this rule.
+        """
+        primary = await self._primary_group(dn)
+        members = [dn, *(group.dn for group in primary.values())]
+        return primary | await self._groups_by(
+            f"({self.options.group_member}:{_IN_CHAIN}:=", members
+        )
+
+    async def _primary_group(self, dn: str) -> dict[str, Group]:
+        """Return the group whose SID is that of the user's domain with their primaryGroupID."""
+        entry = await self._entry(dn, ["objectSid", "primaryGroupID"])
+        sid = primary_group_sid(entry)
+        if sid is None:
+            return {}
+        octets = "".join(f"\\{octet:02x}" for octet in sid)
+        return await self._groups_matching(f"(objectSid={octets})")
 
     async def _groups_member_of(self, dn: str) -> dict[str, Group]:
         values = (await self._entry(dn, ["memberOf"])).get("memberof", ())
@@ -279,7 +297,9 @@ class LdapDirectory:
 
     async def _groups_by(self, opening: str, members: Sequence[str]) -> dict[str, Group]:
         terms = [f"{opening}{escape_filter_chars(member)})" for member in members]
-        query = terms[0] if len(terms) == 1 else f"(|{''.join(terms)})"
+        return await self._groups_matching(terms[0] if len(terms) == 1 else f"(|{''.join(terms)})")
+
+    async def _groups_matching(self, query: str) -> dict[str, Group]:
         base = self.options.group_base or self.options.base
         reply = await self._on_servers(
             lambda connection: connection.search_pages(base, query, ["cn"], MAX_GROUPS)

@@ -250,3 +250,21 @@ def immutable_id(attribute: str, dn: str, attributes: Attributes) -> str | None:
         return None
     fits = text.isprintable() and 0 < len(text) <= _MAX_ID_CHARACTERS and " " not in text
     return text.lower() if fits else None
+
+
+_SID_HEAD_OCTETS, _RID_OCTETS = 8, 4
+
+
+def primary_group_sid(attributes: Attributes) -> bytes | None:
+    """Return the SID of an entry's primary group, or None where the entry does not tell.
+
+    It is the entry's own with primaryGroupID as its last part, 32 bits little-endian (MS-DTYP
+    2.4.2.2).
+    """
+    sids, numbers = attributes.get("objectsid", ()), attributes.get("primarygroupid", ())
+    if len(sids) != 1 or len(numbers) != 1 or len(sids[0]) < _SID_HEAD_OCTETS + _RID_OCTETS:
+        return None
+    try:
+        return sids[0][:-_RID_OCTETS] + int(numbers[0]).to_bytes(_RID_OCTETS, "little")
+    except (ValueError, OverflowError):
+        return None

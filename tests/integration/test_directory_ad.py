@@ -160,4 +160,21 @@ async def test_groups_are_found_through_groups_and_loops(
     admin.modify_s(inner, [(ldap.MOD_ADD, "member", [outer.encode()])])
     admin.unbind_s()
     groups = await ad.groups(await found(ad, "grouped"))
-    assert [group.name for group in groups] == ["inner, (one) *", "mittlere Gruppe ü", "outer"]
+    nested = ["inner, (one) *", "mittlere Gruppe ü", "outer"]
+    assert [group.name for group in groups] == ["Domain Users", "Users", *nested]
+
+
+async def test_a_primary_group_counts_and_what_it_is_in(
+    samba: RealSamba, ad: LdapDirectory
+) -> None:
+    """It stands in primaryGroupID alone, neither in memberOf nor among the group's members."""
+    member = samba.add_user("primary", PASSWORD)
+    main = samba.add_group("main", member)
+    samba.add_group("around main", main)
+    admin = samba.admin
+    [(_, entry)] = admin.search_s(main, ldap.SCOPE_BASE, attrlist=["objectSid"])
+    admin.unbind_s()
+    samba.modify(member, primaryGroupID=str(int.from_bytes(entry["objectSid"][0][-4:], "little")))
+    names = {group.name for group in await ad.groups(await found(ad, "primary"))}
+    assert names >= {"main", "around main"}
+    assert "foreign" not in names

@@ -619,6 +619,13 @@ def test_relative_paths_start_from_the_folder_of_the_file(
 # What is legal but unwise
 
 
+def slow_directory(timeout_seconds: float, *servers: str) -> str:
+    return (
+        f'[[directory.ldap]]\ntimeout_seconds = {timeout_seconds}\nname = "corp"\n'
+        f'preset = "openldap"\nbase = "dc=corp"\nservers = {json.dumps(servers)}\n'
+    )
+
+
 @pytest.mark.parametrize(
     ("text", "warning"),
     [
@@ -635,6 +642,16 @@ def test_relative_paths_start_from_the_folder_of_the_file(
         (CLIENT.replace("192.0.2.1", "0.0.0.0/0"), "3: client[1].address: 0.0.0.0/0 lets"),
         (CLIENT.replace("192.0.2.1", "::/0"), "3: client[1].address: ::/0 lets"),
         ("[lockout]\nfailures_by_user = 0\n", None),
+        (slow_directory(3.9, "ldaps://a"), None),
+        (
+            slow_directory(4, "ldaps://a"),
+            "2: directory.ldap[1].timeout_seconds: a server takes up to 4 s, and a login has 4 s",
+        ),
+        (slow_directory(1.9, "ldaps://a", "ldaps://b", "ldaps://c"), None),
+        (
+            slow_directory(2, "ldaps://a", "ldaps://b"),
+            "2: directory.ldap[1].timeout_seconds: two servers one after the other take up to 4 s",
+        ),
         (
             "[lockout]\nfailures_by_source = 0\nfailures_by_user = 0\n",
             "3: lockout.failures_by_user: nothing slows down guessing",
