@@ -60,7 +60,8 @@ class Attempt:
     the node that gave it is gone. *session_id* is the NAS's Acct-Session-Id. *mode* is None at the
     portal, which is no client. *state* is there where the attempt answers a challenge. With
     *password_proven* the field is the code and nothing else; with *in_a_row* it is two codes of one
-    device, one after the other, by whatever time its clock shows.
+    device, one after the other, by whatever time its clock shows. *one_time* takes also a password
+    that is good for nothing but choosing another one.
     """
 
     client: str
@@ -74,6 +75,7 @@ class Attempt:
     state: bytes | None = field(default=None, repr=False)
     password_proven: bool = False
     in_a_row: bool = False
+    one_time: bool = False
     calling_station_id: str = ""
     session_id: bytes | None = None
     failover_grace_seconds: int = 0
@@ -370,7 +372,9 @@ class Login:
             return _no_password(password)
         with trace.directory:
             verdict = await self._directory.verify(user, password, enrolment)
-        if verdict is PasswordVerdict.RIGHT:
+        if verdict is PasswordVerdict.RIGHT or (
+            verdict is PasswordVerdict.ONE_TIME and attempt.one_time
+        ):
             return None
         whole_field = need is Need.PASSWORD and attempt.mode is not None
         return _reject_of_verdict(verdict, chosen.no_code, whole_field=whole_field)
@@ -700,6 +704,9 @@ _WHOLE_FIELD = "no code is asked of this user here, so the whole field was taken
 
 _REASON_OF_VERDICT = {
     PasswordVerdict.WRONG: Reject(Reason.WRONG_PASSWORD),
+    PasswordVerdict.ONE_TIME: Reject(
+        Reason.PASSWORD_MUST_CHANGE, "a one-time password is for signing in at /admin alone"
+    ),
     PasswordVerdict.UNKNOWN_USER: Reject(
         Reason.UNKNOWN_USER, "enrolled here, but the directory does not know the name"
     ),

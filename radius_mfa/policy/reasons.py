@@ -111,8 +111,9 @@ EXPLANATIONS = {
         "with PAP can't carry it.",
     ),
     RejectReason.PASSWORD_MUST_CHANGE: Explanation(
-        "An admin has set the password, and the directory wants another one before any login.",
-        "As for `password_expired`.",
+        "An admin has set the password, and the directory wants another one before any login; or "
+        "it is a one-time password of `radius-mfa admin create`.",
+        "As for `password_expired`; a one-time password is changed at `/admin`.",
     ),
     RejectReason.UNDECODABLE_PASSWORD: Explanation(
         "The password's octets fit none of the client's `password_charsets`.",

@@ -24,14 +24,20 @@ async def password_proven(visit: Visit, name: str, password: str) -> tuple[Ident
     return (identity, code_due) if proven else None
 
 
-async def password_tried(visit: Visit, name: str, password: str) -> tuple[Identity, bool, bool]:
-    """Return whose password was tried, whether it is theirs, and whether a code is due then."""
+async def password_tried(
+    visit: Visit, name: str, password: str, *, one_time: bool = False
+) -> tuple[Identity, bool, bool]:
+    """Return whose password was tried, whether it is theirs, and whether a code is due then.
+
+    With *one_time* also one that has to be changed at once.
+    """
     attempt = Attempt(
         client=PORTAL,
         user_name=name,
         typed=password.encode(),
         packet=secrets.token_bytes(16),
         mode=None,
+        one_time=one_time,
         calling_station_id=visit.source,
     )
     trace = Trace()

@@ -11,26 +11,31 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from time import monotonic
 
-from sqlalchemy import update
+from sqlalchemy import Select, select, update
 
 from radius_mfa.errors import BackendUnavailable, Refused
 from radius_mfa.policy.access import Enrolment
 from radius_mfa.stores.enrolments import EnrolmentStore
 from radius_mfa.stores.hashing import Hashing
 from radius_mfa.stores.interfaces import PasswordVerdict
-from radius_mfa.stores.records import LocalUser, MfaUser, utc_now
+from radius_mfa.stores.records import AdminRecord, LocalUser, MfaUser, utc_now
 
 REMEMBERED_USERS = 100_000
 
 
 @dataclass(slots=True)
 class _Remembered:
-    """A user's hash at a version of their record, and the credential that last proved right."""
+    """A user's hash at a version of their record, and the credential that last proved right.
+
+    *right* is the verdict on the right password.
+    """
 
     version: int
     password_hash: str | None
+    right: PasswordVerdict
     proof: bytes = b""
     proof_ends: float = 0.0
 
@@ -63,7 +68,7 @@ class LocalDirectory:
         known = await self._known(user, enrolment.version)
         proof = self._proof(user, known.password_hash, password)
         if monotonic() < known.proof_ends and hmac.compare_digest(proof, known.proof):
-            return PasswordVerdict.RIGHT
+            return known.right
         right = await self.hashing.verified(known.password_hash, password)
         if known.password_hash is None:
             return PasswordVerdict.UNKNOWN_USER
@@ -74,7 +79,7 @@ class LocalDirectory:
         if self.hashing.outdated(known.password_hash):
             with suppress(BackendUnavailable):  # the login is right; the next one may rehash
                 await self._rehash(user, known, password)
-        return PasswordVerdict.RIGHT
+        return known.right
 
     async def add(
         self, user: str, password: str, groups: Sequence[str] = (), mail: str | None = None
@@ -99,8 +104,10 @@ class LocalDirectory:
         known = self._remembered.get(user)
         if known is None or known.version != version:
             async with self._enrolments.database.session() as session:
-                record = await session.get(LocalUser, user)
-            known = _Remembered(version, record.password_hash if record else None)
+                found = (await session.execute(_of_user(user))).one_or_none()
+            password_hash, one_time_until = found or (None, None)
+            right = PasswordVerdict.RIGHT if one_time_until is None else PasswordVerdict.ONE_TIME
+            known = _Remembered(version, password_hash, right)
             self._remembered[user] = known
             if len(self._remembered) > REMEMBERED_USERS:
                 self._remembered.popitem(last=False)
@@ -122,6 +129,13 @@ class LocalDirectory:
                 .values(password_hash=fresh)
             )
         self._remembered.pop(user, None)
+
+
+def _of_user(user: str) -> Select[str, datetime | None]:
+    """Return the query for the hash of a user, and until when the password is a one-time one."""
+    columns = LocalUser.password_hash, AdminRecord.one_time_until
+    joined = AdminRecord.user == LocalUser.name
+    return select(*columns).outerjoin(AdminRecord, joined).where(LocalUser.name == user)
 
 
 def normalised(password: str) -> str:

@@ -212,6 +212,7 @@ class PasswordVerdict(Enum):
     """A directory's definite answer."""
 
     RIGHT = auto()
+    ONE_TIME = auto()  # right, and good for nothing but choosing another one
     WRONG = auto()
     UNKNOWN_USER = auto()
     AMBIGUOUS = auto()

@@ -10,8 +10,9 @@ from radius_mfa.policy.roles import SIGN_IN_FAILURES, Role
 from radius_mfa.stores.records import utc_now
 from tests.support.admin import add_admin, add_admins, new_admin
 from tests.support.portal import Browser, PortalProcess, forms, text_of
-from tests.support.server import PASSWORD, Site
-from tests.support.totp import code
+from tests.support.radius import ACCESS_REJECT
+from tests.support.server import PASSWORD, Site, new_device
+from tests.support.totp import SEED, code
 
 pytestmark = pytest.mark.xdist_group("browser")
 
@@ -159,3 +160,27 @@ def test_a_reset_ends_the_session_and_the_next_sign_in_enrols_anew(
     assert "Your session is over" in text_of(browser.get("/admin"))
     assert "Set up your second factor" in first_step(browser, "phoneless")
     assert "/admin/set-up" in forms(browser.get("/admin"))
+
+
+def test_a_one_time_password_opens_nothing_but_the_admin_portal(
+    portal_site: Site, portal: PortalProcess
+) -> None:
+    """Neither the users' portal, where a device could be set up with it, nor the VPN."""
+    password = one_time_password(portal_site, "elsewhere")
+    browser = portal.browser()
+    assert "did not work" in text_of(browser.sign_in("elsewhere", password))
+    assert '"reason":"password_must_change"' in portal.text
+    portal_site.with_stores(
+        lambda stores: stores.enrolments.add_device(
+            "elsewhere", new_device("phone", SEED), confirmed=True
+        )
+    )
+    server = portal_site.servers[0]
+    with server.nas() as nas:
+        reply = nas.login("elsewhere", password + code())
+    assert reply.code == ACCESS_REJECT
+    assert server.line("login.rejected", user="elsewhere")["reason"] == "password_must_change"
+    page = browser.send(
+        browser.get("/admin/sign-in"), "/admin/sign-in", name="elsewhere", password=password
+    )
+    assert "Your code" in text_of(page)  # there it is the password

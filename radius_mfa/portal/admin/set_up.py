@@ -44,7 +44,7 @@ async def choose_password(desk: Beginning) -> Response:
     else:
         enrolment: Enrolment = await visit.services.enrolments.fetch(desk.session.user)
         verdict = await directory.verify(desk.session.user, password, enrolment)
-        error = "password_same" if verdict is PasswordVerdict.RIGHT else ""
+        error = "password_same" if verdict is PasswordVerdict.ONE_TIME else ""
     if error:
         return await desk.page("password.html", 422, error=error)
     with visit.acting():

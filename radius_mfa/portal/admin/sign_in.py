@@ -34,7 +34,8 @@ async def sign_in(visit: Visitor) -> Response:
     """Take name and password; whoever has no role is refused like a wrong password."""
     await visit.limit_tries()
     office, name = visit.services.office, visit.field("name")
-    identity, proven, code_due = await password_tried(visit, name, visit.field("password"))
+    password = visit.field("password")
+    identity, proven, code_due = await password_tried(visit, name, password, one_time=True)
     tries_left = await _counted(visit, identity.key)
     admin = await office.admins.find(identity.key) if proven and tries_left else None
     if admin is None or _too_late(visit, admin):
