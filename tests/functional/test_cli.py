@@ -411,7 +411,7 @@ def test_a_client_is_added_shown_and_removed(command: Command, tmp_path: Path) -
     before = site.config.read_text("utf-8")
     done = command("client", "add", "asa-hq", "192.0.2.10", config=site.config)
     assert done.exit_code == 0, done.err
-    [secret] = re.findall(r"^    (\w{32})$", done.out, re.MULTILINE)
+    [secret] = re.findall(r"^    (\w{31})$", done.out, re.MULTILINE)
     text = site.config.read_text("utf-8")
     assert text == before.rstrip() + (
         f'\n\n[[client]]\nname = "asa-hq"\naddress = "192.0.2.10"\nsecret = "{secret}"\n'

@@ -27,7 +27,10 @@ GROWTH_MIB = 8.0
 """How much the server's memory may grow after the warm-up, whatever was sent."""
 
 SPARE = 4
-"""Descriptors and threads that pools may still open after the warm-up."""
+"""Threads that pools may still start after the warm-up."""
+
+SPARE_DESCRIPTORS = 16
+"""Connections that pools may still open: eight to Redis, and those to the database."""
 
 SPARE_TASKS = 8
 
@@ -235,6 +238,10 @@ class Soak:
             last.rss_mib <= self._max_mib,
             f"memory is {last.rss_mib:.0f} MiB, more than {self._max_mib:.0f}",
         )
-        for what, spare in (("descriptors", SPARE), ("threads", SPARE), ("tasks", SPARE_TASKS)):
+        for what, spare in (
+            ("descriptors", SPARE_DESCRIPTORS),
+            ("threads", SPARE),
+            ("tasks", SPARE_TASKS),
+        ):
             before, after = getattr(first, what), getattr(last, what)
             self._find(after <= before + spare, f"{what} grew from {before} to {after}")
