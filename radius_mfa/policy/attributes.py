@@ -6,11 +6,14 @@ Knows no wire: octets come from an encoder that ``protocol`` brings.
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import product
+from itertools import islice, product
 from string import Formatter
 
 from radius_mfa.policy.groups import Group, group_key
 from radius_mfa.values import value
+
+MAX_VALUES = 2_000
+"""Values of one template: more than a reply holds, as an attribute takes three octets at least."""
 
 GROUP_SEPARATOR = ";"
 """What ``{groups}`` joins by; ``{groups:,}`` by a comma."""
@@ -119,12 +122,15 @@ def _of_hex(digits: str) -> str:
 
 
 def expanded(made: Template, person: Person) -> list[str]:
-    """Return the values of a template: one for each of what its placeholders stand for."""
+    """Return the values of a template: one for each of what its placeholders stand for.
+
+    Ten thousand groups beside ten thousand addresses are not all written down: MAX_VALUES are.
+    """
     choices = [
         [part] if isinstance(part, str) else VALUES[part.kind](person, part.argument)
         for part in made.parts
     ]
-    return ["".join(parts) for parts in product(*choices)]
+    return ["".join(parts) for parts in islice(product(*choices), MAX_VALUES)]
 
 
 @dataclass(frozen=True, slots=True)

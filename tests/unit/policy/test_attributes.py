@@ -3,6 +3,7 @@
 import pytest
 
 from radius_mfa.policy.attributes import (
+    MAX_VALUES,
     Encoded,
     LeftOut,
     Person,
@@ -154,3 +155,9 @@ def test_with_a_map_those_in_it_alone_go_under_its_names_in_its_order() -> None:
     names = {"vpn staff": "staff", "admins": "root", "cn=ops,ou=g": "ops-vpn", "ops": "staff"}
     assert mapped_groups(GROUPS, names) == ["staff", "ops-vpn"]
     assert mapped_groups([], names) == []
+
+
+def test_many_groups_beside_many_addresses_stall_nobody() -> None:
+    many = [str(number) for number in range(10_000)]
+    person = Person("alice", groups=many, directory={"mail": many})
+    assert len(expanded(template("{group} {ldap:mail}"), person)) == MAX_VALUES
