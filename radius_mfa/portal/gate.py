@@ -7,6 +7,7 @@ import structlog
 from starlette.responses import HTMLResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from radius_mfa.policy.identity import unmapped
 from radius_mfa.portal.pages import fault_page
 from radius_mfa.portal.services import Policy
 
@@ -68,8 +69,7 @@ class Gate:
 
     def _refused(self, scope: Scope) -> int | None:
         """Return the status of a request that no page sees; note the source of every other."""
-        peer = ip_address((scope.get("client") or ("127.0.0.1", 0))[0])
-        peer = getattr(peer, "ipv4_mapped", None) or peer
+        peer = unmapped(ip_address((scope.get("client") or ("127.0.0.1", 0))[0]))
         headers = scope["headers"]
         trusted = self._trusted(peer)
         if not (self._policy.open_to_peers or trusted or peer.is_loopback):
@@ -93,7 +93,7 @@ class Gate:
         source = peer
         for hop in reversed(text.decode("latin-1").split(",")):
             try:
-                source = ip_address(hop.strip().strip("[]"))
+                source = unmapped(ip_address(hop.strip().strip("[]")))
             except ValueError:
                 break
             if not self._trusted(source):
