@@ -333,7 +333,9 @@ class RedisAttempts:
         """Take back the last try or, for who is *signed_in* by it, all of them."""
         [key] = self._keys(user, "admin")
         redis = self._scripts.redis
-        await self._scripts.guarded(redis.delete(key) if signed_in else redis.decr(key))
+        left = 0 if signed_in else await self._scripts.guarded(redis.decr(key))
+        if left <= 0:  # below 0 the count has ended meanwhile, and DECR began one without an end
+            await self._scripts.guarded(redis.delete(key))
 
     async def forget(self, user: str) -> None:
         """Forget all that is known of a user who was deleted, but for the used time steps."""

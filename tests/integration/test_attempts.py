@@ -499,3 +499,16 @@ async def test_the_clock_is_redis_own(redis_desk: Desk) -> None:
     """O08: what the skew of the clocks is measured by."""
     before = time.time()
     assert before - 1 < await redis_desk.store.clock() < time.time() + 1
+
+
+async def test_a_try_taken_back_after_its_count_ended_begins_no_count_without_end(
+    redis_desk: Desk,
+) -> None:
+    """Or else an admin were shut out for good by the next failures."""
+    store = redis_desk.store
+    await store.admin_try("alice", 900)
+    await store.unlock("alice")
+    await store.admin_try_was_right("alice", signed_in=False)
+    assert await store.admin_try("alice", 900) == 1
+    [key] = [key async for key in store._scripts.redis.scan_iter("*alice:admin")]
+    assert 0 < await store._scripts.redis.ttl(key) <= 900
