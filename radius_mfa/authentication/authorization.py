@@ -5,6 +5,7 @@ them: before what was typed is looked at where a mode or a refusal hangs on them
 password proved right (ADR 15). A directory that does not answer is no reply, never no rule.
 """
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -143,7 +144,8 @@ class Case:
         return Person(self._user.name, groups, found)
 
     def _refused(self) -> Reject:
-        explain = f"radius-mfa policy explain {self._user.name} --client {self._facts.client}"
+        user = shlex.quote(self._user.name)
+        explain = f"radius-mfa policy explain {user} --client {self._facts.client}"
         return Reject(RejectReason.REFUSED_BY_RULE, f"rule {self.rule_name}: see {explain}")
 
     def _unfit(self) -> Reject | None:

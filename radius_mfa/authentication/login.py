@@ -6,6 +6,7 @@ Knows no packet and no SQL. The order of the steps is the security of the produc
 
 import hashlib
 import secrets
+import shlex
 from collections.abc import Collection, Mapping
 from dataclasses import field, replace
 from datetime import UTC, datetime
@@ -739,7 +740,7 @@ def _closed(user: Identity, loaded: Loaded) -> Reject | None:
 
 def lock_hint(user: str, locked_until: int) -> str:
     """Return when the lock of *user* ends and how to end it now."""
-    unlock = f"radius-mfa user unlock {user}"
+    unlock = f"radius-mfa user unlock {shlex.quote(user)}"
     if locked_until == UNTIL_UNLOCKED:
         return f"locked until an admin runs: {unlock}"
     until = datetime.fromtimestamp(locked_until / 1000, UTC)

@@ -1,5 +1,6 @@
 """Signing in as an admin: password, then code, five failures at most; and out."""
 
+import shlex
 from dataclasses import replace
 
 import structlog
@@ -89,11 +90,12 @@ async def _counted(visit: Visit, user: str) -> bool:
     """Count a try before its outcome shows; return whether there was one left."""
     tries = await visit.services.office.attempts.admin_try(user, SIGN_IN_LOCK_SECONDS)
     if tries == SIGN_IN_FAILURES + 1:
+        unlock = f"radius-mfa user unlock {shlex.quote(user)}"
         log.warning(
             "admin.locked",
             user=user,
             source=visit.source,
-            hint=f"for {SIGN_IN_LOCK_SECONDS // 60} minutes, or: radius-mfa user unlock {user}",
+            hint=f"for {SIGN_IN_LOCK_SECONDS // 60} minutes, or: {unlock}",
         )
     return tries <= SIGN_IN_FAILURES
 
@@ -105,7 +107,7 @@ def _too_late(visit: Visit, admin: Admin) -> bool:
     log.warning(
         "admin.password_too_old",
         user=admin.name,
-        hint=f"the one-time password is over: radius-mfa admin create {admin.name}",
+        hint=f"the one-time password is over: radius-mfa admin create {shlex.quote(admin.name)}",
     )
     return True
 

@@ -646,6 +646,10 @@ def test_lock_hint_until_an_admin() -> None:
     )
 
 
+def test_a_command_in_a_hint_runs_nothing_that_stands_in_a_name() -> None:
+    assert lock_hint("a;reboot", UNTIL_UNLOCKED).endswith("user unlock 'a;reboot'")
+
+
 async def test_time_is_kept_by_backend() -> None:
     world = World()
     await world.login(PASSWORD + code())
