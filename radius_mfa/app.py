@@ -402,6 +402,7 @@ class Server:
                 tasks.spawn(self._watch("redis", self._redis_outage, self._look_at_redis)),
                 tasks.spawn(self._watch("database", self._database_outage, self._look_at_database)),
                 tasks.spawn(keep_doing(self._publisher.step, "events")),
+                tasks.spawn(keep_doing(memory.give_back, "memory")),
                 tasks.spawn(keep_doing(self._history_writer.step, "history")),
                 tasks.spawn(self._look_at_groups()),
                 tasks.spawn(keep_doing(self._traffic_writer.step, "clients seen")),

@@ -106,13 +106,16 @@ def test_nobody_without_a_session_opens_any_route(
     assert "Sign in as an admin" in text_of(page)
 
 
-def test_a_form_without_token_or_from_another_site_is_refused(admin: Browser) -> None:
-    fields = {"act": "suspend", "user": "subject"}
+def test_a_form_without_token_or_from_another_site_is_refused(
+    portal_site: Site, admin: Browser
+) -> None:
+    portal_site.add_users(["untouched"], seed=None)
+    fields = {"act": "suspend", "user": "untouched"}
     csrf = forms(admin.get("/admin"))["/admin/sign-out"]["csrf"]
     assert admin.post("/admin/acts/do", fields).status_code == 403
     evil = {"origin": "https://evil.example"}
     assert admin.post("/admin/acts/do", {**fields, "csrf": csrf}, headers=evil).status_code == 403
-    assert "suspended" not in page_of(admin, "subject")
+    assert "suspended" not in page_of(admin, "untouched")
 
 
 def test_the_columns_of_a_user_follow_what_admins_do(portal_site: Site, admin: Browser) -> None:

@@ -201,6 +201,7 @@ async def main():
     hashing = Hashing(threads=2)
     before = resident_kib()
     await asyncio.gather(*(hashing.hashed(f"password {number}") for number in range(8)))
+    await memory.give_back()
     print(resident_kib() - before)
     hashing.close()
 
