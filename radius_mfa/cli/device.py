@@ -32,7 +32,8 @@ from radius_mfa.policy.totp import (
     Device,
     Window,
     base32,
-    matches,
+    in_groups,
+    newest_match,
     otpauth_uri,
 )
 from radius_mfa.stores.enrolments import NewDevice
@@ -159,9 +160,7 @@ def print_enrolment(user: str, device: Device, in_force: Settings) -> None:
         segno.make(uri, error="l").terminal(out=sys.stdout, compact=True, border=2)
     except segno.DataOverflowError:
         output.print("(The name is too long for a QR code.)")
-    key = base32(device.seed)
-    groups = " ".join(key[at : at + 4] for at in range(0, len(key), 4))
-    output.print(f"\nor open  {uri}\nor type  {groups}\n")
+    output.print(f"\nor open  {uri}\nor type  {in_groups(base32(device.seed))}\n")
 
 
 def seed_octets(text: str | None) -> bytes:
@@ -180,14 +179,13 @@ def _first_code(device: Device, in_force: Settings, user: str) -> int:
     window = Window(in_force.totp.lookback_steps, in_force.totp.lookforward_steps)
     for _ in range(CODE_TRIES):
         try:
-            code = "".join(typer.prompt("First code").split())
+            typed = typer.prompt("First code")
         except typer.Abort:
             output.print()
             break
-        if code.isascii() and code.isdecimal():
-            found = matches([device], code, time(), window)
-            if found:
-                return max(match.time_step for match in found)
+        step = newest_match(device, typed, time(), window)
+        if step is not None:
+            return step
         output.print("That is not its code now. Are the clocks of both right?")
     raise Refused(
         f"{device.name} of {user} is not confirmed and does not count",

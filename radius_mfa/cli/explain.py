@@ -21,8 +21,7 @@ from radius_mfa.cli.common import (
     with_user,
 )
 from radius_mfa.errors import Refused
-from radius_mfa.policy.decision import RejectReason
-from radius_mfa.policy.reasons import EXPLANATIONS, Explanation
+from radius_mfa.policy.reasons import explained
 from radius_mfa.stores.interfaces import Identity
 from radius_mfa.stores.login_history import PastLogin
 
@@ -82,18 +81,12 @@ def _print(whose: str, logins: list[PastLogin]) -> None:
             )
     times = Counter(one.reason for one in logins)
     for one in {one.reason: one for one in logins}.values():
-        told = _explanation(one)
+        told = explained(one.reason)
         if told is not None:
             of = f"{times[one.reason]} of {len(logins)}"
             output.print(f"\n{one.reason} ({of})", style="bold")
             _print_wrapped("means", told.means)
             _print_wrapped("to do", told.cure_of(_name(one)))
-
-
-def _explanation(login: PastLogin) -> Explanation | None:
-    """Return the words for a reject's reason; a newer release may know more reasons."""
-    known = {reason.value for reason in RejectReason}
-    return EXPLANATIONS[RejectReason(login.reason)] if login.reason in known else None
 
 
 def _name(login: PastLogin) -> str:
@@ -122,6 +115,6 @@ def _print_wrapped(label: str, text: str) -> None:
 
 
 def _as_json(login: PastLogin) -> dict[str, Any]:
-    told = _explanation(login)
+    told = explained(login.reason)
     words = {"means": told.means, "cure": told.cure_of(_name(login))} if told else {}
     return {**asdict(login), "event_id": str(login.event_id), **words}  # too large for JavaScript

@@ -32,6 +32,7 @@ from radius_mfa.cli.common import (
     with_users,
 )
 from radius_mfa.errors import Refused
+from radius_mfa.policy import columns
 from radius_mfa.policy.access import state
 from radius_mfa.policy.columns import TOTP_OF_STATE, Asked, Standing, Totp, asked_of
 from radius_mfa.policy.lockout import UNTIL_UNLOCKED
@@ -131,7 +132,7 @@ def list_users(
         for user in with_stores(ctx, work)
         if (totp is None or TOTP_OF_STATE[user["mfa"]["state"]] is totp)
         and (asked is None or user["mfa"]["asked"] is asked)
-        and (standing is None or user["state"] == standing.replace("-", " "))
+        and (standing is None or user["state"] == _WORDS[standing])
     ]
     if as_json:
         print_json(users)
@@ -333,7 +334,13 @@ def _summary(user: UserOnRecord, locks: Locks) -> dict[str, Any]:
     return {
         **_record(user),
         "mfa": _mfa(user, time()),
-        "state": _state(user, everywhere=everywhere is not None, somewhere=somewhere),
+        "state": _WORDS[
+            columns.standing(
+                suspended=user.suspended_at is not None,
+                everywhere=everywhere is not None,
+                somewhere=somewhere,
+            )
+        ],
         "locked_until": everywhere,
         "consecutive_failures": locks.consecutive,
         "sources": sources,
@@ -376,12 +383,7 @@ def _device_line(device: dict[str, Any]) -> str:
     return f"{device['name']}, since {shown(device['confirmed_at'])}"
 
 
-def _state(user: UserOnRecord, *, everywhere: bool, somewhere: bool) -> str:
-    if user.suspended_at:
-        return "suspended"
-    if everywhere:
-        return "locked"
-    return "partly locked" if somewhere else "active"
+_WORDS = {standing: standing.replace("-", " ") for standing in Standing}
 
 
 def _state_line(user: dict[str, Any]) -> str:

@@ -51,3 +51,12 @@ def asked_of(requirement: Requirement, now: float) -> Asked:
     if requirement.exempt(now):
         return Asked.EXEMPT
     return Asked.NOT_REQUIRED if requirement.enrol_by is None else Asked.REQUIRED
+
+
+def standing(*, suspended: bool, everywhere: bool, somewhere: bool) -> Standing:
+    """Return the state of a user; *everywhere* and *somewhere* say where they are locked."""
+    if suspended:
+        return Standing.SUSPENDED
+    if everywhere:
+        return Standing.LOCKED
+    return Standing.PARTLY_LOCKED if somewhere else Standing.ACTIVE

@@ -208,3 +208,10 @@ EXPLANATIONS = {
         "needs.",
     ),
 }
+
+_KNOWN = {reason.value: words for reason, words in EXPLANATIONS.items()}
+
+
+def explained(reason: str) -> Explanation | None:
+    """Return the words for *reason*; None for what is none, or one of a newer release."""
+    return _KNOWN.get(reason)

@@ -92,6 +92,11 @@ def base32(seed: bytes) -> str:
     return base64.b32encode(seed).decode().rstrip("=")
 
 
+def in_groups(key: str) -> str:
+    """Return *key* in groups of four characters, as people type it."""
+    return " ".join(key[at : at + 4] for at in range(0, len(key), 4))
+
+
 def otpauth_uri(device: Device, account: str, issuer: str) -> str:
     """Return the URI that authenticator apps scan (the Key Uri Format of Google Authenticator)."""
     totp = pyotp.TOTP(
@@ -118,6 +123,15 @@ def matches(devices: Iterable[Device], code: str, now: float, window: Window) ->
             if hmac.compare_digest(code_at(device, step).encode("ascii"), given):
                 found.append(Match(device, step))  # noqa: PERF401 - no early exit, seen plainly
     return found
+
+
+def newest_match(device: Device, typed: str, now: float, window: Window) -> int | None:
+    """Return the newest time step whose code was *typed*, with or without spaces, or None."""
+    code = "".join(typed.split())
+    if not (code.isascii() and code.isdecimal()):
+        return None
+    found = matches([device], code, now, window)
+    return max((match.time_step for match in found), default=None)
 
 
 def matches_in_a_row(devices: Iterable[Device], codes: str, now: float) -> list[Match]:

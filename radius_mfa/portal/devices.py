@@ -7,12 +7,10 @@ from fastapi.responses import Response
 
 from radius_mfa.errors import Refused
 from radius_mfa.policy.new_device import MAX_NAME_CHARACTERS
-from radius_mfa.policy.totp import Device, base32, matches, otpauth_uri
-from radius_mfa.portal import recovery
-from radius_mfa.portal.pages import qr_code
+from radius_mfa.policy.totp import Device
+from radius_mfa.portal import new_device, recovery
 from radius_mfa.portal.proof import code_proven
 from radius_mfa.portal.visit import Enrolling, Go, SignedIn, UserVisit
-from radius_mfa.stores.enrolments import NewDevice
 
 router = APIRouter(prefix="/devices")
 
@@ -20,7 +18,6 @@ MAX_DEVICES = 10
 """Each device makes a guess at a code more likely to be right."""
 
 FIRST_NAME = "Phone"
-_PENDING = "pending"
 
 
 @router.get("/new")
@@ -34,28 +31,20 @@ async def show_new(user: Enrolling) -> Response:
 async def new(user: Enrolling) -> Response:
     """Make a seed; it is shown to this session alone, and until its first code came."""
     _fresh(user)
-    name, policy = user.visit.field("name").strip(), user.visit.policy
+    name = user.visit.field("name").strip()
     error = _name_error(user, name)
     confirmed = [device for device in user.record.devices if device.confirmed_at]
     if not error and len(confirmed) >= MAX_DEVICES:
         error = "too_many_devices"
     if error:
         return await user.page("device_new.html", 422, name=name, error=error)
-    session, enrolments = user.session, user.visit.services.enrolments
     with user.visit.acting():
         await _without_pending(user)
-        fresh = NewDevice(
-            name,
-            algorithm=policy.algorithm,
-            digits=policy.digits,
-            time_step_seconds=policy.time_step_seconds,
-        )
         try:
-            device = await enrolments.add_device(session.user, fresh)
+            await new_device.begin(user.visit, user.session, name)
         except Refused:  # another tab was faster
             error = "device_name_taken"
             return await user.page("device_new.html", 422, name=name, error=error)
-    await user.visit.keep(replace(session, data={**session.data, _PENDING: device.device_id}))
     return await user.visit.go("/devices/confirm")
 
 
@@ -69,20 +58,16 @@ async def show_confirm(user: Enrolling) -> Response:
 async def confirm(user: Enrolling) -> Response:
     """Take the first code: from now on the device counts, and the session has proven it."""
     visit, device = user.visit, await _pending(user)
-    code = "".join(visit.field("code").split())
-    digits = code.isascii() and code.isdecimal()
-    found = matches([device], code, visit.now, visit.policy.window) if digits else []
-    if not found:
+    step = new_device.first_step(visit, device)
+    if step is None:
         return await _confirm_page(user, device, 422, error="first_code")
     first, owner = not user.record.confirmed, user.session.user
-    step = max(match.time_step for match in found)
     with visit.acting():
         try:
             await visit.services.enrolments.confirm_device(owner, device.device_id, step)
         except Refused:  # a second click, or an admin's reset, was faster
             raise Go("/") from None
-        data = {name: value for name, value in user.session.data.items() if name != _PENDING}
-        await visit.begin(replace(user.session, proved_at=visit.now, data=data))
+        await new_device.finish(visit, user.session)
         if first:
             return await recovery.renewed(user, device=device.name)
     return await visit.go("/", notice="device_added")
@@ -151,23 +136,13 @@ async def _remove_page(user: UserVisit, device_id: str, status: int = 200, **mor
 async def _confirm_page(
     user: UserVisit, device: Device, status: int = 200, error: str = ""
 ) -> Response:
-    uri = otpauth_uri(device, user.record.name, user.visit.policy.issuer)
-    key = base32(device.seed)
-    return await user.page(
-        "device_confirm.html",
-        status,
-        device=device,
-        qr_code=qr_code(uri),
-        uri=uri,
-        key=" ".join(key[at : at + 4] for at in range(0, len(key), 4)),
-        error=error,
-    )
+    shown = new_device.shown(user.visit, device, user.record.name)
+    return await user.page("device_confirm.html", status, device=device, error=error, **shown)
 
 
 async def _pending(user: UserVisit) -> Device:
     """Return the device that this session is about to set up; Go where there is none."""
-    device_id = user.session.data.get(_PENDING, "")
-    device = await user.visit.services.enrolments.pending_device(user.session.user, device_id)
+    device = await new_device.pending(user.visit, user.session)
     if device is None:
         raise Go("/devices/new" if user.period_over else "/")
     return device
@@ -175,7 +150,7 @@ async def _pending(user: UserVisit) -> Device:
 
 async def _without_pending(user: UserVisit) -> None:
     """Remove what this session began to set up before."""
-    device_id = user.session.data.get(_PENDING, "")
+    device_id = new_device.pending_id(user.session)
     for device in user.record.devices:
         if device.device_id == device_id and device.confirmed_at is None:
             await user.visit.services.enrolments.remove_device(user.session.user, device.name)

@@ -1,12 +1,10 @@
 """Two codes in a row, where the clock of a phone is off: at sign-in, and later."""
 
-from dataclasses import replace
-
 from fastapi import APIRouter
 from fastapi.responses import Response
 
 from radius_mfa.portal.proof import codes_in_a_row_proven
-from radius_mfa.portal.sign_in import half_way
+from radius_mfa.portal.sign_in import factor_was_right, half_way
 from radius_mfa.portal.visit import Go, SignedIn, Visit, Visitor
 from radius_mfa.stores.sessions import Session
 
@@ -28,8 +26,7 @@ async def at_sign_in(visit: Visitor) -> Response:
     session = half_way(visit)
     if not await _proven(visit, session):
         return await visit.page(_TEMPLATE, 422, back="/sign-in/code", error="codes_refused")
-    await visit.begin(replace(session, half_way=False, proved_at=visit.now))
-    return await visit.go("/", notice="resynced")
+    return await factor_was_right(visit, session, "resynced")
 
 
 @router.get("/resync")

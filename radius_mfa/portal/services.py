@@ -27,17 +27,22 @@ class Area:
     kind: str
     prefix: str
     cookie: str
-    sign_in: str
+    home: str
     unattended: frozenset[str] = frozenset()
     """Paths that pages ask for by themselves, which keep nobody's session alive."""
 
+    @property
+    def sign_in(self) -> str:
+        """The page where one signs in."""
+        return f"{self.home.rstrip('/')}/sign-in"
 
-USERS = Area("user", "/", "__Host-radius-mfa", "/sign-in")
+
+USERS = Area("user", "/", "__Host-radius-mfa", "/")
 ADMINS = Area(
     "admin",
     "/admin",
     "__Host-radius-mfa-admin",
-    "/admin/sign-in",
+    "/admin",
     frozenset({"/admin/live/stream"}),
 )
 

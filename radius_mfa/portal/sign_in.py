@@ -7,6 +7,7 @@ from fastapi.responses import Response
 
 from radius_mfa.portal.proof import code_proven, password_proven
 from radius_mfa.portal.visit import Go, Visit, Visitor
+from radius_mfa.stores.interfaces import Identity
 from radius_mfa.stores.sessions import Session
 
 router = APIRouter()
@@ -37,19 +38,7 @@ async def sign_in(visit: Visitor) -> Response:
     identity, code_due = proven
     if identity.dn and not code_due:
         await visit.services.enrolments.know(identity)
-    await visit.begin(
-        Session(
-            visit.area.kind,
-            identity.key,
-            identity.name,
-            visit.now,
-            visit.source,
-            visit.agent,
-            half_way=code_due,
-            data={"login_name": name},
-        )
-    )
-    return await visit.go("/sign-in/code" if code_due else "/")
+    return await password_was_right(visit, name, identity, code_due=code_due)
 
 
 @router.get("/sign-in/code")
@@ -67,8 +56,7 @@ async def sign_in_code(visit: Visitor) -> Response:
     if not await code_proven(visit, session, visit.field("code")):
         await visit.reject_delay()
         return await visit.page("sign_in_code.html", 422, error="code_refused")
-    await visit.begin(replace(session, half_way=False, proved_at=visit.now))
-    return await visit.go("/")
+    return await factor_was_right(visit, session)
 
 
 @router.post("/sign-out")
@@ -83,5 +71,31 @@ def half_way(visit: Visit) -> Session:
     if visit.session is None:
         raise Go(visit.area.sign_in)
     if not visit.session.half_way:
-        raise Go("/")
+        raise Go(visit.area.home)
     return visit.session
+
+
+async def password_was_right(
+    visit: Visit, name: str, identity: Identity, *, code_due: bool
+) -> Response:
+    """Begin the session of *identity*, who typed *name*; half-way where a code is due."""
+    area = visit.area
+    await visit.begin(
+        Session(
+            area.kind,
+            identity.key,
+            identity.name,
+            visit.now,
+            visit.source,
+            visit.agent,
+            half_way=code_due,
+            data={"login_name": name},
+        )
+    )
+    return await visit.go(f"{area.sign_in}/code" if code_due else area.home)
+
+
+async def factor_was_right(visit: Visit, session: Session, notice: str = "") -> Response:
+    """Let a session that was half-way go on under a new token, as one that is signed in."""
+    await visit.begin(replace(session, half_way=False, proved_at=visit.now))
+    return await visit.go(visit.area.home, notice)

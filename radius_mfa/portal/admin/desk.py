@@ -8,13 +8,13 @@ from fastapi import Depends, HTTPException
 from fastapi.responses import Response
 
 from radius_mfa.policy.roles import Right
-from radius_mfa.portal.services import Office
+from radius_mfa.portal.services import ADMINS, Office
 from radius_mfa.portal.visit import Go, Visit, Visitor, outdated
 from radius_mfa.stores.admins import Admin
 from radius_mfa.stores.enrolments import NotOnRecord, UserOnRecord
 from radius_mfa.stores.sessions import Session
 
-HOME = "/admin"
+HOME = ADMINS.home
 
 
 def user_page(key: str) -> str:

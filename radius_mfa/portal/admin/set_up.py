@@ -10,17 +10,15 @@ from radius_mfa.errors import Refused
 from radius_mfa.policy import recovery
 from radius_mfa.policy.access import Enrolment
 from radius_mfa.policy.roles import MIN_PASSWORD_CHARACTERS
-from radius_mfa.policy.totp import Device, base32, matches, otpauth_uri
+from radius_mfa.policy.totp import Device
+from radius_mfa.portal import new_device
 from radius_mfa.portal.admin.desk import HOME, AdminVisit, Beginning
-from radius_mfa.portal.pages import qr_code
 from radius_mfa.portal.visit import Go
-from radius_mfa.stores.enrolments import NewDevice
 from radius_mfa.stores.interfaces import PasswordVerdict
 
 router = APIRouter(prefix="/admin")
 
 DEVICE_NAME = "Phone"
-_PENDING = "pending"
 
 
 @router.get("/password")
@@ -68,18 +66,9 @@ async def show(desk: Beginning) -> Response:
 async def begin(desk: Beginning) -> Response:
     """Make a seed, shown to this session alone until its first code came."""
     _without_factor(desk)
-    visit, policy, user = desk.visit, desk.visit.policy, desk.session.user
-    fresh = NewDevice(
-        DEVICE_NAME,
-        algorithm=policy.algorithm,
-        digits=policy.digits,
-        time_step_seconds=policy.time_step_seconds,
-    )
-    with visit.acting():
-        device = await visit.services.enrolments.add_device(user, fresh)
-    data = {**desk.session.data, _PENDING: device.device_id}
-    await visit.keep(replace(desk.session, data=data))
-    return await visit.go(f"{HOME}/set-up/confirm")
+    with desk.visit.acting():
+        await new_device.begin(desk.visit, desk.session, DEVICE_NAME)
+    return await desk.visit.go(f"{HOME}/set-up/confirm")
 
 
 @router.get("/set-up/confirm")
@@ -92,13 +81,9 @@ async def show_confirm(desk: Beginning) -> Response:
 async def confirm(desk: Beginning) -> Response:
     """Take the first code: the session has proven both factors, and the portal is open."""
     visit, device = desk.visit, await _pending(desk)
-    code = "".join(visit.field("code").split())
-    digits = code.isascii() and code.isdecimal()
-    found = matches([device], code, visit.now, visit.policy.window) if digits else []
-    if not found:
+    step = new_device.first_step(visit, device)
+    if step is None:
         return await _confirm_page(desk, device, 422, error="first_code")
-    step = max(match.time_step for match in found)
-    data = {name: value for name, value in desk.session.data.items() if name != _PENDING}
     with visit.acting():
         try:
             services, user = visit.services, desk.session.user
@@ -106,29 +91,21 @@ async def confirm(desk: Beginning) -> Response:
             codes = await services.recovery_codes.renew(user)
         except Refused:  # a second click, or a reset, was faster
             raise Go(HOME) from None
-    await visit.begin(replace(desk.session, proved_at=visit.now, data=data))
+    await new_device.finish(visit, desk.session)
     return await desk.page("set_up_codes.html", codes=[recovery.shown(one) for one in codes])
 
 
 async def _confirm_page(
     desk: AdminVisit, device: Device, status: int = 200, error: str = ""
 ) -> Response:
-    uri, key = otpauth_uri(device, desk.record.name, desk.visit.policy.issuer), base32(device.seed)
-    return await desk.page(
-        "set_up_confirm.html",
-        status,
-        qr_code=qr_code(uri),
-        uri=uri,
-        key=" ".join(key[at : at + 4] for at in range(0, len(key), 4)),
-        error=error,
-    )
+    shown = new_device.shown(desk.visit, device, desk.record.name)
+    return await desk.page("set_up_confirm.html", status, error=error, **shown)
 
 
 async def _pending(desk: AdminVisit) -> Device:
     """Return the device that this session is about to set up; Go where there is none."""
     _without_factor(desk)
-    device_id, user = desk.session.data.get(_PENDING, ""), desk.session.user
-    device = await desk.visit.services.enrolments.pending_device(user, device_id)
+    device = await new_device.pending(desk.visit, desk.session)
     if device is None:
         raise Go(f"{HOME}/set-up")
     return device

@@ -1,7 +1,6 @@
 """Signing in as an admin: password, then code, five failures at most; and out."""
 
 import shlex
-from dataclasses import replace
 
 import structlog
 from fastapi import APIRouter
@@ -9,9 +8,14 @@ from fastapi.responses import Response
 
 from radius_mfa.policy.roles import SIGN_IN_FAILURES, SIGN_IN_LOCK_SECONDS
 from radius_mfa.portal.proof import code_proven, password_tried
+from radius_mfa.portal.sign_in import (
+    factor_was_right,
+    half_way,
+    password_was_right,
+    sign_out,
+)
 from radius_mfa.portal.visit import Go, Visit, Visitor
 from radius_mfa.stores.admins import Admin
-from radius_mfa.stores.sessions import Session
 
 router = APIRouter(prefix="/admin")
 log = structlog.get_logger()
@@ -43,47 +47,30 @@ async def sign_in(visit: Visitor) -> Response:
         await visit.reject_delay()
         return await visit.page("admin/sign_in.html", 422, name=name, error="sign_in_refused")
     await office.attempts.admin_try_was_right(identity.key, signed_in=False)
-    await visit.begin(
-        Session(
-            visit.area.kind,
-            identity.key,
-            identity.name,
-            visit.now,
-            visit.source,
-            visit.agent,
-            half_way=code_due,
-            data={"login_name": name},
-        )
-    )
-    return await visit.go("/admin/sign-in/code" if code_due else "/admin")
+    return await password_was_right(visit, name, identity, code_due=code_due)
 
 
 @router.get("/sign-in/code")
 async def show_code(visit: Visitor) -> Response:
     """Ask for the second factor."""
-    _half_way(visit)
+    half_way(visit)
     return await visit.page("admin/sign_in_code.html")
 
 
 @router.post("/sign-in/code")
 async def sign_in_code(visit: Visitor) -> Response:
     """Take a code, or a recovery code; the session begins under a new token."""
-    session = _half_way(visit)
+    session = half_way(visit)
     await visit.limit_tries()
     proven = await code_proven(visit, session, visit.field("code"))
     if not (await _counted(visit, session.user) and proven):
         await visit.reject_delay()
         return await visit.page("admin/sign_in_code.html", 422, error="code_refused")
     await visit.services.office.attempts.admin_try_was_right(session.user, signed_in=True)
-    await visit.begin(replace(session, half_way=False, proved_at=visit.now))
-    return await visit.go("/admin")
+    return await factor_was_right(visit, session)
 
 
-@router.post("/sign-out")
-async def sign_out(visit: Visitor) -> Response:
-    """End the session."""
-    await visit.end()
-    return await visit.go(f"{visit.area.sign_in}?notice=signed_out")
+router.post("/sign-out")(sign_out)
 
 
 async def _counted(visit: Visit, user: str) -> bool:
@@ -110,12 +97,3 @@ def _too_late(visit: Visit, admin: Admin) -> bool:
         hint=f"the one-time password is over: radius-mfa admin create {shlex.quote(admin.name)}",
     )
     return True
-
-
-def _half_way(visit: Visit) -> Session:
-    """Return the session whose password is proven; Go where there is none such."""
-    if visit.session is None:
-        raise Go(visit.area.sign_in)
-    if not visit.session.half_way:
-        raise Go("/admin")
-    return visit.session

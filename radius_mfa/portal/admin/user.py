@@ -4,17 +4,16 @@ from fastapi import APIRouter
 from fastapi.responses import Response
 
 from radius_mfa.authentication.enrolment import requirement_words, totp_words
-from radius_mfa.policy.columns import Standing, asked_of
-from radius_mfa.policy.decision import RejectReason
-from radius_mfa.policy.reasons import EXPLANATIONS, Explanation
+from radius_mfa.policy.columns import asked_of
+from radius_mfa.policy.reasons import explained
 from radius_mfa.policy.roles import Right
 from radius_mfa.portal.admin.acts import ACTS
 from radius_mfa.portal.admin.desk import HOME, Seeing
+from radius_mfa.portal.admin.users import standing_of
 from radius_mfa.portal.visit import Go
 from radius_mfa.stores import audit
 from radius_mfa.stores.attempts import Locks
 from radius_mfa.stores.enrolments import NotOnRecord, UserOnRecord
-from radius_mfa.stores.login_history import PastLogin
 
 router = APIRouter(prefix=HOME)
 
@@ -40,12 +39,12 @@ async def show(desk: Seeing) -> Response:
         user=record,
         locks=locks,
         now_ms=int(desk.now * 1000),
-        standing=_standing(record, locks, desk.now),
+        standing=standing_of(record.suspended_at is not None, locks, desk.now),
         totp=totp_words(asked, desk.now, **has),
         requirement=requirement_words(asked, desk.now),
         exempt=asked.exempt(desk.now),
         role=admin.role if admin else "",
-        logins=[(one, explained(one)) for one in logins],
+        logins=[(one, explained(one.reason)) for one in logins],
         entries=reversed(
             await audit.entries(
                 desk.visit.services.enrolments.database, subject=key, limit=AUDIT_ROWS
@@ -53,20 +52,6 @@ async def show(desk: Seeing) -> Response:
         ),
         acts={word: ACTS[word] for word in acts if touchable and desk.admin.may(ACTS[word].right)},
     )
-
-
-def explained(login: PastLogin) -> Explanation | None:
-    """Return what the reason of a reject means; None for whatever was none."""
-    reasons = set(RejectReason)
-    return EXPLANATIONS[RejectReason(login.reason)] if login.reason in reasons else None
-
-
-def _standing(record: UserOnRecord, locks: Locks, now: float) -> Standing:
-    if record.suspended_at is not None:
-        return Standing.SUSPENDED
-    if locks.everywhere(int(now * 1000)):
-        return Standing.LOCKED
-    return Standing.PARTLY_LOCKED if locks.anywhere(int(now * 1000)) else Standing.ACTIVE
 
 
 def _acts(record: UserOnRecord, locks: Locks, now: float) -> list[str]:

@@ -8,7 +8,7 @@ from fastapi import APIRouter
 from fastapi.responses import Response, StreamingResponse
 
 from radius_mfa.authentication.enrolment import iso, requirement_words, totp_words
-from radius_mfa.policy.columns import Asked, Standing, Totp
+from radius_mfa.policy.columns import Asked, Standing, Totp, standing
 from radius_mfa.portal.admin.acts import ACTS
 from radius_mfa.portal.admin.desk import HOME, AdminVisit, Seeing
 from radius_mfa.portal.admin.filters import Listing
@@ -57,7 +57,7 @@ async def show(desk: Seeing) -> Response:
         page=page,
         total=await users.count(wanted, desk.now),
         rows=[(row, *_columns(row, desk.now), locks[row.key]) for row in page.rows],
-        state_of=lambda row: state_of(row, locks[row.key], desk.now),
+        state_of=lambda row: standing_of(row.suspended, locks[row.key], desk.now),
         choices={"totp": list(Totp), "asked": list(Asked), "state": list(Standing)},
         directories=await users.directories(),
         acts={word: act for word, act in ACTS.items() if desk.admin.may(act.right)},
@@ -95,7 +95,7 @@ async def _csv(desk: AdminVisit, listing: Listing, wanted: UserFilter) -> AsyncI
 def _csv_row(row: ListedUser, locks: Locks | None, now: float) -> tuple[object, ...]:
     return (
         row.name,
-        state_of(row, locks, now).value,
+        standing_of(row.suspended, locks, now).value,
         *_columns(row, now),
         row.confirmed,
         row.mail,
@@ -119,15 +119,14 @@ def _harmless(cell: object) -> str:
     return f"'{text}" if text.startswith(_A_FORMULA_BEGINS) else text
 
 
-def state_of(row: ListedUser, locks: Locks | None, now: float) -> Standing:
-    """Return the state of the user, as the command line has it."""
+def standing_of(suspended: bool, locks: Locks | None, now: float) -> Standing:  # noqa: FBT001 - as it is on record
+    """Return the state of a user, *locks* being None where nothing counts against them."""
     now_ms = int(now * 1000)
-    if row.suspended:
-        return Standing.SUSPENDED
-    if locks is not None and locks.everywhere(now_ms):
-        return Standing.LOCKED
-    partly = locks is not None and locks.anywhere(now_ms)
-    return Standing.PARTLY_LOCKED if partly else Standing.ACTIVE
+    return standing(
+        suspended=suspended,
+        everywhere=locks is not None and locks.everywhere(now_ms),
+        somewhere=locks is not None and locks.anywhere(now_ms),
+    )
 
 
 def _columns(row: ListedUser, now: float) -> tuple[str, str]:

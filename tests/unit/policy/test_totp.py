@@ -20,8 +20,10 @@ from radius_mfa.policy.totp import (
     base32,
     clock_offset_seconds,
     code_at,
+    in_groups,
     matches,
     matches_in_a_row,
+    newest_match,
     otpauth_uri,
 )
 from tests.support.totp import code as code_by_hand
@@ -327,3 +329,20 @@ def test_a_known_drift_moves_the_window_along(drift: int) -> None:
     for offset, accepted in ((-2, False), (-1, True), (0, True), (1, True), (2, False)):
         found = matches([device], code_at(PHONE, there + offset), NOW, Window())
         assert bool(found) is accepted
+
+
+@pytest.mark.parametrize(
+    ("typed", "offset"),
+    [("{}", 0), (" {} ", -1), ("{}", 1), ("{}", 2), ("x{}", 0), ("\u0660{}", 0)],
+)
+def test_the_first_code_of_a_device_is_of_a_step_of_the_window(typed: str, offset: int) -> None:
+    """Spaces are fine, as an app shows them; nothing else but digits is."""
+    device, now = Device("d", "phone", b"s" * 20), 1_700_000_000
+    step = device.time_step(now) + offset
+    found = newest_match(device, typed.format(code_at(device, step)), now, Window())
+    right = typed.strip() == "{}" and abs(offset) < 2
+    assert found == (step if right else None)
+
+
+def test_a_key_is_shown_in_groups_of_four() -> None:
+    assert in_groups("ABCDEFGHIJ") == "ABCD EFGH IJ"
