@@ -11,9 +11,14 @@ from itertools import groupby
 from typing import Any
 
 from sqlalchemy import delete, func, select
-from sqlalchemy.dialects import postgresql, sqlite
 
-from radius_mfa.stores.records import NAME_CHARACTERS, ClientSeenRecord, Database, utc_now
+from radius_mfa.stores.records import (
+    NAME_CHARACTERS,
+    ClientSeenRecord,
+    Database,
+    insert_of,
+    utc_now,
+)
 
 FLUSH_SECONDS = 30.0
 
@@ -134,7 +139,7 @@ class ClientsSeen:
                 known.setdefault(client, set()).add(nas_identifier)
             rows = _rows(taken, known, now)
             if rows:
-                adding = _INSERT[(await session.connection()).dialect.name](table)
+                adding = await insert_of(session, table)
                 new = adding.excluded
                 sums = {name: table.c[name] + new[name] for name in _COUNTERS}
                 unsigned = func.coalesce(new.last_unsigned, table.c.last_unsigned)
@@ -170,7 +175,6 @@ class TrafficWriter:
         return FLUSH_SECONDS
 
 
-_INSERT: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 _COUNTERS = ("requests", "signed", "proxied", "resent")
 
 

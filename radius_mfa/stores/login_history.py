@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import CursorResult, Delete, delete, func, select, text
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from radius_mfa.stores.events import Event, EventFilter, Result, id_at
@@ -22,6 +21,7 @@ from radius_mfa.stores.records import (
     LoginEventRecord,
     MfaUser,
     chunks,
+    insert_of,
     note,
 )
 
@@ -274,9 +274,6 @@ class LoginHistory:
             return pruned
 
 
-_INSERT: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
-
-
 def _past_login(row: Any) -> PastLogin:  # noqa: ANN401 - SQLAlchemy's row
     at = datetime.fromtimestamp(row.at / 1000, UTC)
     return PastLogin(**{**row._mapping, "at": at, "result": Result(row.result)})  # noqa: SLF001 - SQLAlchemy's public name
@@ -302,7 +299,7 @@ async def _moved(session: AsyncSession, after: int, until: int) -> bool:
 
 async def _add(session: AsyncSession, counts: Counter[tuple[datetime, str, Result, str]]) -> None:
     table = LoginCountRecord.__table__
-    adding = _INSERT[(await session.connection()).dialect.name](table)
+    adding = await insert_of(session, table)
     adding = adding.on_conflict_do_update(
         index_elements=list(table.primary_key),
         set_={"count": table.c.count + adding.excluded.count},
@@ -315,7 +312,7 @@ async def _add(session: AsyncSession, counts: Counter[tuple[datetime, str, Resul
 async def _insert(session: AsyncSession, rows: Sequence[Row]) -> None:
     """Insert many rows; in the driver's own form, which takes a third of the processor's time."""
     connection = await session.connection()
-    insert = _INSERT[connection.dialect.name](LoginEventRecord.__table__).on_conflict_do_nothing()
+    insert = (await insert_of(session, LoginEventRecord.__table__)).on_conflict_do_nothing()
     statement = str(insert.compile(dialect=connection.dialect))
     await connection.exec_driver_sql(statement, list(rows))
 
@@ -331,7 +328,7 @@ async def _put_last(session: AsyncSession, after: int, until: int) -> None:
         .group_by(event.user)
     )
     chosen = select(*[event[name] for name in names]).where(event.event_id.in_(newest))
-    putting = _INSERT[(await session.connection()).dialect.name](table).from_select(names, chosen)
+    putting = (await insert_of(session, table)).from_select(names, chosen)
     await session.execute(
         putting.on_conflict_do_update(
             index_elements=[table.c.user],

@@ -4,24 +4,18 @@ There is neither without the other, and no mail server stands in the way of a ch
 """
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 
 import orjson
 from sqlalchemy import and_, delete, select
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from radius_mfa.policy.mail import Fate, Kind
-from radius_mfa.stores.records import QUEUES_MAILS, MailRecord, MfaUser, chunks, utc_now
+from radius_mfa.stores.records import QUEUES_MAILS, MailRecord, MfaUser, chunks, insert_of, utc_now
 
 AT_ONCE = 500
 """Rows of one statement."""
-
-_INSERT: dict[str, Callable[[type[MailRecord]], sqlite.Insert | postgresql.Insert]] = {
-    "postgresql": postgresql.insert,
-    "sqlite": sqlite.insert,
-}
 
 
 async def queue(
@@ -42,7 +36,7 @@ async def queue(
         return
     now = utc_now()
     text = orjson.dumps({"at": now.timestamp(), **detail}).decode()
-    insert = _INSERT[(await session.connection()).dialect.name]
+    insert = await insert_of(session, MailRecord)
     for some in chunks(users, AT_ONCE):
         reachable = select(MfaUser.name).where(MfaUser.name.in_(some), MfaUser.mail.is_not(None))
         rows = [
@@ -61,7 +55,7 @@ async def queue(
             for user in await session.scalars(reachable)
         ]
         if rows:
-            await session.execute(insert(MailRecord).values(rows).on_conflict_do_nothing())
+            await session.execute(insert.values(rows).on_conflict_do_nothing())
 
 
 async def withdraw(session: AsyncSession, once: str) -> None:

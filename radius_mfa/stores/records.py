@@ -26,6 +26,7 @@ from sqlalchemy import (
     event,
     text,
 )
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import (
@@ -316,6 +317,14 @@ def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
     """Yield *items* in order, *size* of them at a time: no statement shall be too long."""
     for at in range(0, len(items), size):
         yield items[at : at + size]
+
+
+async def insert_of(session: AsyncSession, table: Any) -> Any:  # noqa: ANN401 - SQLAlchemy types each dialect's by itself
+    """Return an INSERT into *table* that may say ON CONFLICT, as the session's database has it."""
+    return _INSERT[(await session.connection()).dialect.name](table)
+
+
+_INSERT: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
 
 def utc_now() -> datetime:
