@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING
 import structlog
 from prometheus_client import start_http_server
 
-from radius_mfa import __version__, tasks
+from radius_mfa import __version__, tasks, vendors
 from radius_mfa.authentication.enrolment import EnrolmentService
 from radius_mfa.authentication.login import Login
+from radius_mfa.authentication.refusal import REJECT_JITTER
 from radius_mfa.config import EMBEDDED, ClientSettings, Settings, split_endpoint
 from radius_mfa.errors import BackendError, BackendUnavailable, ConfigurationError
 from radius_mfa.group_check import unknown_groups
@@ -37,7 +38,7 @@ from radius_mfa.server import core_dumps, memory
 from radius_mfa.server.background import keep_doing
 from radius_mfa.server.discards import DiscardLog
 from radius_mfa.server.faults import fault
-from radius_mfa.server.handler import REJECT_JITTER, AnswerPolicy, Handler
+from radius_mfa.server.handler import AnswerPolicy, Handler
 from radius_mfa.server.metrics import Metrics
 from radius_mfa.server.notices import Notices
 from radius_mfa.server.outages import Outage, cure
@@ -307,6 +308,26 @@ def nas(client: ClientSettings, settings: Settings) -> Nas:
     )
 
 
+def login(settings: Settings, stores: Stores) -> Login:
+    """Return what decides logins: those of clients, and those at the portal, which is none."""
+    return Login(
+        stores.attempts,
+        stores.enrolments,
+        stores.directories,
+        stores.recovery_codes,
+        digest_key=stores.digest_key,
+        window=window(settings),
+        counted_factors=frozenset(settings.lockout.count),
+        policies=policies(settings),
+        challenges=ChallengePolicy(settings.challenge.lifetime_seconds, settings.challenge.tries),
+    )
+
+
+def window(settings: Settings) -> Window:
+    """Return which codes are accepted around the present one."""
+    return Window(settings.totp.lookback_steps, settings.totp.lookforward_steps)
+
+
 def _mail_sender(settings: Settings, stores: Stores, metrics: Metrics) -> "MailSender | None":
     """Return who sends mails, where a mail server is configured."""
     if not settings.mail.host:
@@ -340,19 +361,6 @@ class Server:
         self._unfit_keys = ""
         self._signed_clients: frozenset[str] = frozenset()
         self._told_keys = self._keys
-        login = Login(
-            stores.attempts,
-            stores.enrolments,
-            stores.directories,
-            stores.recovery_codes,
-            digest_key=stores.digest_key,
-            window=Window(settings.totp.lookback_steps, settings.totp.lookforward_steps),
-            counted_factors=frozenset(settings.lockout.count),
-            policies=policies(settings),
-            challenges=ChallengePolicy(
-                settings.challenge.lifetime_seconds, settings.challenge.tries
-            ),
-        )
         self._watch_directories()
         stores.directory.hashing.observe = self.metrics.hashing_seconds.observe
         self._traffic_writer = TrafficWriter(ClientTraffic(), stores.clients_seen)
@@ -361,7 +369,7 @@ class Server:
         radius = settings.radius
         self.handler = Handler(
             nas_table(settings),
-            login,
+            login(settings, stores),
             policy=AnswerPolicy(
                 radius.reject_message,
                 radius.reject_delay_seconds,
@@ -480,7 +488,7 @@ class Server:
                     "client.message_authenticator_optional",
                     nas=client.name,
                     hint="its requests may be forged on the way (BlastRADIUS): "
-                    + _CURE_OF_UNSIGNED.get(client.vendor, _SIGN),
+                    + (_NEVER_SIGNS if vendors.never_signs(client.vendor) else _SIGN),
                 )
             if client.mfa is Mode.OFF:
                 log.warning(
@@ -626,7 +634,6 @@ async def serve(settings: Settings, log_lines_lost: Callable[[], int], events: E
 
 _SIGN = "switch on Message-Authenticator there, then require it here"
 _NEVER_SIGNS = "these gateways can't sign: reach them over loopback, IPsec or WireGuard alone"
-_CURE_OF_UNSIGNED = dict.fromkeys(("ocserv", "openvpn", "pam-radius"), _NEVER_SIGNS)
 
 
 def stop_signals() -> asyncio.Event:

@@ -15,8 +15,7 @@ import structlog
 import uvicorn
 
 from radius_mfa import __version__, tasks
-from radius_mfa.app import WATCH_SECONDS, Stores, nas, open_stores, stop_signals
-from radius_mfa.authentication.login import Login
+from radius_mfa.app import WATCH_SECONDS, Stores, login, nas, open_stores, stop_signals, window
 from radius_mfa.config import (
     EMBEDDED,
     LOOPBACK_NAMES,
@@ -26,7 +25,6 @@ from radius_mfa.config import (
 )
 from radius_mfa.config_view import masked, toml_text
 from radius_mfa.errors import BackendError, BackendUnavailable, ConfigurationError, Refused
-from radius_mfa.policy.totp import Window
 from radius_mfa.portal.services import ConfiguredClient, Office, Policy, Services
 from radius_mfa.portal.web import application
 from radius_mfa.server import core_dumps
@@ -108,16 +106,7 @@ class _Server(uvicorn.Server):
 
 def services(settings: Settings, stores: Stores, port: int) -> Services:
     """Return what the pages work with; *port* is the one that is served."""
-    portal, window = settings.portal, _window(settings)
-    login = Login(
-        stores.attempts,
-        stores.enrolments,
-        stores.directories,
-        stores.recovery_codes,
-        digest_key=stores.digest_key,
-        window=window,
-        counted_factors=frozenset(settings.lockout.count),
-    )
+    portal = settings.portal
     sessions = SessionStore(
         stores.scripts,
         key_prefix=settings.redis.key_prefix,
@@ -134,7 +123,7 @@ def services(settings: Settings, stores: Stores, port: int) -> Services:
         algorithm=settings.totp.algorithm,
         digits=settings.totp.digits,
         time_step_seconds=settings.totp.time_step_seconds,
-        window=window,
+        window=window(settings),
         reject_delay_seconds=settings.radius.reject_delay_seconds,
         sign_ins_per_minute=portal.sign_ins_per_minute,
     )
@@ -153,7 +142,7 @@ def services(settings: Settings, stores: Stores, port: int) -> Services:
     )
     return Services(
         policy,
-        login,
+        login(settings, stores),
         stores.enrolments,
         stores.recovery_codes,
         sessions,
@@ -187,10 +176,6 @@ def _hosts(settings: Settings, port: int) -> frozenset[str]:
     if settings.portal.base_url:
         return frozenset({urlsplit(settings.portal.base_url).netloc})
     return frozenset(f"[{one}]:{port}" if ":" in one else f"{one}:{port}" for one in LOOPBACK_NAMES)
-
-
-def _window(settings: Settings) -> Window:
-    return Window(settings.totp.lookback_steps, settings.totp.lookforward_steps)
 
 
 def _tls(settings: Settings) -> ssl.SSLContext | None:

@@ -63,6 +63,11 @@ def vendor_defaults(name: object) -> Mapping[str, Any]:
     return VENDORS[name].defaults if isinstance(name, str) and name in VENDORS else {}
 
 
+def never_signs(name: str) -> bool:
+    """Return whether gateways of vendor *name* can't send Message-Authenticator."""
+    return vendor_defaults(name).get("require_message_authenticator") is False
+
+
 def vendor_name(name: str) -> str:
     """Return *name*, of a vendor or empty; ValueError with the nearest one for another."""
     if name in ("", *VENDORS):

@@ -16,6 +16,7 @@ from typing import Annotated
 import typer
 
 from radius_mfa.app import nas, nas_table
+from radius_mfa.authentication.refusal import REJECT_JITTER
 from radius_mfa.cli.common import ExitCode, JsonOption, output, print_json, read_secret, settings
 from radius_mfa.cli.exchange import (
     Line,
@@ -33,7 +34,6 @@ from radius_mfa.errors import BackendError, Refused, UnknownNas
 from radius_mfa.policy.credentials import CodePosition
 from radius_mfa.protocol.client import ClientRequest, Reply
 from radius_mfa.protocol.wire import Code
-from radius_mfa.server.handler import REJECT_JITTER
 
 NOBODY = "radius-mfa-client-test"
 """Whoever this is, nobody has the password that is sent with it."""

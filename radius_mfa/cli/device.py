@@ -10,7 +10,7 @@ from typing import Annotated
 import segno
 import typer
 
-from radius_mfa.app import Stores
+from radius_mfa.app import Stores, window
 from radius_mfa.cli.common import (
     JsonOption,
     UserArgument,
@@ -30,7 +30,6 @@ from radius_mfa.policy.new_device import DIGITS, MAX_NAME_CHARACTERS, SEED_OCTET
 from radius_mfa.policy.totp import (
     Algorithm,
     Device,
-    Window,
     base32,
     in_groups,
     newest_match,
@@ -176,14 +175,13 @@ def seed_octets(text: str | None) -> bytes:
 
 def _first_code(device: Device, in_force: Settings, user: str) -> int:
     """Ask for the device's first code; return its time step, or raise Refused."""
-    window = Window(in_force.totp.lookback_steps, in_force.totp.lookforward_steps)
     for _ in range(CODE_TRIES):
         try:
             typed = typer.prompt("First code")
         except typer.Abort:
             output.print()
             break
-        step = newest_match(device, typed, time(), window)
+        step = newest_match(device, typed, time(), window(in_force))
         if step is not None:
             return step
         output.print("That is not its code now. Are the clocks of both right?")

@@ -1,9 +1,7 @@
 """One request as a page sees it: who is there, what they sent, and how to answer."""
 
-import asyncio
 import hashlib
 import hmac
-import random
 import time
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -13,6 +11,7 @@ from urllib.parse import parse_qsl, urlsplit
 from fastapi import Depends, HTTPException, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
+from radius_mfa.authentication.refusal import reject_delay
 from radius_mfa.policy.access import State, state
 from radius_mfa.portal.pages import render
 from radius_mfa.portal.services import Area, Policy, Services
@@ -26,7 +25,6 @@ FORM_FIELDS = 1_100
 
 FIELD_CHARACTERS = 1_024
 AGENT_CHARACTERS = 200
-REJECT_JITTER = 0.1
 FRESH_SECONDS = 600
 """For so long after the second factor was proven nobody is asked for it again."""
 
@@ -142,9 +140,8 @@ class Visit:
             raise HTTPException(429, headers={"retry-after": "60"})
 
     async def reject_delay(self) -> None:
-        """Wait until a refusal is due: counted from arrival, so that no cause of it shows."""
-        delay = self.policy.reject_delay_seconds * (1 + REJECT_JITTER * random.random())  # noqa: S311 - jitter
-        await asyncio.sleep(self._arrived + delay - time.monotonic())
+        """Wait until a refusal is due."""
+        await reject_delay(self._arrived, self.policy.reject_delay_seconds)
 
     async def read_form(self) -> None:
         """Read the form of a POST; HTTPException unless one of our pages has sent it."""

@@ -4,8 +4,6 @@ Decides nothing by itself: the packet's fate is ``protocol``'s, the login's is
 ``authentication``'s. Any exception ends in silence, never in an Access-Accept (rule 4).
 """
 
-import asyncio
-import random
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -14,6 +12,7 @@ from dataclasses import dataclass
 import structlog
 
 from radius_mfa.authentication.login import Attempt, Login, Outcome
+from radius_mfa.authentication.refusal import reject_delay
 from radius_mfa.errors import (
     BackendUnavailable,
     Overloaded,
@@ -42,9 +41,6 @@ log = structlog.get_logger()
 
 Address = tuple[str, int]
 """IP address in text, and port."""
-
-REJECT_JITTER = 0.1
-"""The share of the reject delay that is random on top of it."""
 
 CONVERSATION_RESERVE = 8
 """One in so many places in flight is kept for requests with State: a login half done is worth
@@ -172,7 +168,7 @@ class Handler:
             challenge_text=nas.challenge_text,
         )
         if not isinstance(decision, Accept) and decision.reason:  # a challenge anew is a reject too
-            await self._reject_delay(arrived)
+            await reject_delay(arrived, self._policy.reject_delay_seconds)
         may_be_sent = self._duplicates.finish(source, entry, reply, time.monotonic())
         if entry.duplicates:
             traffic = self._traffic.of(nas.name, request.nas_identifier, request.method)
@@ -222,11 +218,6 @@ class Handler:
         if suppressed is not None:
             record.unanswered(error, suppressed)
         return None
-
-    async def _reject_delay(self, arrived: float) -> None:
-        """Wait until a reject is due: counted from arrival, so that no cause of it shows."""
-        delay = self._policy.reject_delay_seconds * (1 + REJECT_JITTER * random.random())  # noqa: S311 - jitter
-        await asyncio.sleep(arrived + delay - time.monotonic())
 
 
 def _attempt(packet: Packet, nas: Nas, request: AccessRequest, source: Source) -> Attempt:

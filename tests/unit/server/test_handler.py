@@ -365,7 +365,7 @@ async def test_the_delay_of_each_reject_has_a_chance_of_its_own(
     """A14: up to a tenth on top, drawn anew each time; an Accept draws none and waits for none."""
     chances = [0.0, 0.999, 0.5]
     left = list(chances)
-    monkeypatch.setattr("radius_mfa.server.handler.random.random", lambda: left.pop(0))
+    monkeypatch.setattr("radius_mfa.authentication.refusal.random.random", lambda: left.pop(0))
     login = StubLogin(Outcome(Reject(RejectReason.WRONG_CODE)))
     handler = handler_of(login, policy=AnswerPolicy(reject_delay_seconds=0.2))
     loop = asyncio.get_running_loop()
