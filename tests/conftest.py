@@ -6,8 +6,11 @@ from pathlib import Path
 import pytest
 import structlog
 
+from tests.support import debian
 from tests.support.redis import RealRedis
 from tests.support.server import Site
+
+debian.put_first_on_path()
 
 
 @pytest.fixture(autouse=True)

@@ -13,6 +13,7 @@ from typing import Any
 from tests.bench import traffic
 from tests.bench.servers import Measured, contestants
 from tests.bench.traffic import Result
+from tests.support.debian import put_first_on_path
 
 SOCKETS = 32
 STEP_SECONDS = 30
@@ -21,6 +22,7 @@ SPARE_SECONDS = 12
 
 def main() -> None:
     """Parse the command line, measure, print."""
+    put_first_on_path()
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--logins", type=int, default=4000, help="distinct users in a run")
     parser.add_argument("--rounds", type=int, default=5, help="runs of each server, in turn")

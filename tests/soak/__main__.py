@@ -4,10 +4,12 @@ import argparse
 import sys
 
 from tests.soak.run import GROWTH_MIB, Report, Soak
+from tests.support.debian import put_first_on_path
 
 
 def main() -> None:
     """Parse the command line, soak, print."""
+    put_first_on_path()
     parser = argparse.ArgumentParser(prog="make soak", description=__doc__)
     parser.add_argument("--datagrams", type=int, default=1_000_000, help="mutated ones")
     parser.add_argument("--logins", type=int, default=1_000_000, help="right ones")

