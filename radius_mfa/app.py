@@ -7,7 +7,7 @@ import secrets
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -33,7 +33,7 @@ from radius_mfa.policy.lockout import LockoutPolicy
 from radius_mfa.policy.totp import Window
 from radius_mfa.policy_setup import policies
 from radius_mfa.protocol.duplicates import DuplicateCache
-from radius_mfa.protocol.nas import Nas, NasTable
+from radius_mfa.protocol.nas import CertificateTable, Nas, NasTable
 from radius_mfa.server import core_dumps, memory
 from radius_mfa.server.background import keep_doing
 from radius_mfa.server.discards import DiscardLog
@@ -42,6 +42,7 @@ from radius_mfa.server.handler import AnswerPolicy, Handler
 from radius_mfa.server.metrics import Metrics
 from radius_mfa.server.notices import Notices
 from radius_mfa.server.outages import Outage, cure
+from radius_mfa.server.radsec import RadsecListener
 from radius_mfa.server.udp import UdpListener
 from radius_mfa.stores import installation, keyring, keys, schema
 from radius_mfa.stores.admins import AdminStore
@@ -64,6 +65,7 @@ from radius_mfa.stores.records import Database, open_engine
 from radius_mfa.stores.recovery_codes import RecoveryCodeStore
 from radius_mfa.stores.redis_scripts import RedisScripts, connect, load_scripts
 from radius_mfa.stores.signed_clients import SignedClients
+from radius_mfa.tls_setup import radsec_context
 
 if TYPE_CHECKING:
     from radius_mfa.server.mail_sender import MailSender
@@ -308,6 +310,24 @@ def nas(client: ClientSettings, settings: Settings) -> Nas:
     )
 
 
+def certificate_table(settings: Settings) -> CertificateTable:
+    """Return the table of the clients that speak RADIUS over TLS."""
+    return CertificateTable(
+        {
+            name: nas(client, settings)
+            for client in settings.client
+            for name in client.certificate_name
+        }
+    )
+
+
+def _endpoints(listen: Iterable[str]) -> Iterator[tuple[tuple[str, int], bool]]:
+    """Yield each endpoint, and whether it serves IPv4 too: [::] does where 0.0.0.0 does not."""
+    endpoints = [split_endpoint(one) for one in listen]
+    for host, port in endpoints:
+        yield (host, port), host == "::" and ("0.0.0.0", port) not in endpoints  # noqa: S104 - compared, not bound
+
+
 def login(settings: Settings, stores: Stores) -> Login:
     """Return what decides logins: those of clients, and those at the portal, which is none."""
     return Login(
@@ -382,7 +402,7 @@ class Server:
             backends_up=lambda: self._redis_outage.over,
             notices=self._notices,
         )
-        self.listeners: list[UdpListener] = []
+        self.listeners: list[UdpListener | RadsecListener] = []
         self._publisher = Publisher(
             stores.scripts,
             stores.events,
@@ -436,19 +456,32 @@ class Server:
                 log.info("server.stopped")
 
     def _listen(self, closing: ExitStack) -> None:
-        endpoints = [split_endpoint(endpoint) for endpoint in self._settings.radius.listen]
-        discard_log = DiscardLog()
-        for host, port in endpoints:
+        settings, discard_log = self._settings, DiscardLog()
+        for endpoint, dual_stack in _endpoints(settings.radius.listen):
             listener = UdpListener(
-                (host, port),
+                endpoint,
                 self.handler.answer,
-                receive_buffer_bytes=self._settings.radius.receive_buffer_bytes,
+                receive_buffer_bytes=settings.radius.receive_buffer_bytes,
                 metrics=self.metrics,
                 discard_log=discard_log,
-                dual_stack=host == "::" and ("0.0.0.0", port) not in endpoints,  # noqa: S104 - compared, not bound
+                dual_stack=dual_stack,
             )
             closing.callback(listener.close)
             self.listeners.append(listener)
+        for endpoint, dual_stack in _endpoints(settings.radsec.listen):
+            tls_listener = RadsecListener(
+                endpoint,
+                self.handler.answer,
+                context=radsec_context(settings.radsec),
+                table=certificate_table(settings),
+                max_connections=settings.radsec.max_connections,
+                reply_cache_seconds=settings.radius.reply_cache_seconds,
+                metrics=self.metrics,
+                discard_log=discard_log,
+                dual_stack=dual_stack,
+            )
+            closing.callback(tls_listener.close)
+            self.listeners.append(tls_listener)
         if self._settings.metrics.listen:
             self._serve_metrics(*split_endpoint(self._settings.metrics.listen), closing)
 
@@ -474,16 +507,14 @@ class Server:
         log.info(
             "server.started",
             version=__version__,
-            listen=", ".join(
-                f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-                for host, port in self.endpoints
-            ),
+            listen=self._served(UdpListener),
+            **({"listen_tls": tls} if (tls := self._served(RadsecListener)) else {}),
             clients=len(self._settings.client),
             core_dumps=core_dumps.word(allowed=self._settings.allow_core_dumps),
         )
         for client in self._settings.client:
             optional = not nas(client, self._settings).require_message_authenticator
-            if optional and client.name not in self._signed_clients:
+            if client.address and optional and client.name not in self._signed_clients:
                 log.warning(
                     "client.message_authenticator_optional",
                     nas=client.name,
@@ -510,6 +541,13 @@ class Server:
     def endpoints(self) -> list[tuple[str, int]]:
         """Addresses and ports that are served."""
         return [listener.local for listener in self.listeners]
+
+    def _served(self, kind: type) -> str:
+        """Return the addresses and ports of one kind of listener, as people write them."""
+        return ", ".join(
+            f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+            for host, port in (one.local for one in self.listeners if isinstance(one, kind))
+        )
 
     async def _watch(
         self, backend: str, outage: Outage, look: Callable[[], Awaitable[bool]]

@@ -19,6 +19,8 @@ from pydantic import (
     Field,
     SecretStr,
     StringConstraints,
+    ValidationInfo,
+    field_validator,
     model_validator,
 )
 from redis.asyncio.connection import parse_url
@@ -36,6 +38,7 @@ from radius_mfa.vendors import VENDORS, vendor_defaults, vendor_name
 
 EMBEDDED = "embedded"
 RADIUS_PORT = 1812
+RADSEC_PORT = 2083
 PORTAL_PORT = 8443
 MAX_SECRET_OCTETS = 256
 SHORT_SECRET_OCTETS = 16
@@ -207,6 +210,10 @@ def _path(value: object) -> object:
     return value
 
 
+def _radsec_endpoint(text: str) -> str:
+    return endpoint(text, RADSEC_PORT)
+
+
 def _portal_endpoint(text: str) -> str:
     return endpoint(text, PORTAL_PORT)
 
@@ -255,6 +262,12 @@ def _ldap_filter(text: str) -> str:
     return text
 
 
+def _certificate_name(text: str) -> str:
+    if not text or not text.isprintable() or text != text.strip():
+        raise ValueError("must be a name as it stands in the certificate")
+    return text.lower()
+
+
 def _mail_address(text: str) -> str:
     return mail_address(text) if text else text
 
@@ -298,7 +311,6 @@ Endpoint = Annotated[str, AfterValidator(endpoint)]
 NetworkText = Annotated[str, AfterValidator(network)]
 Networks = Annotated[
     list[NetworkText],
-    Field(min_length=1),
     BeforeValidator(_as_list, json_schema_input_type=str | list[str]),
 ]
 Charset = Annotated[str, AfterValidator(_charset)]
@@ -306,6 +318,7 @@ RedisUrl = Annotated[SecretStr, AfterValidator(_redis_url)]
 DatabaseUrl = Annotated[SecretStr, AfterValidator(_database_url)]
 DirectoryName = Annotated[str, StringConstraints(pattern=DIRECTORY_NAME_PATTERN)]
 Attribute = Annotated[str, StringConstraints(pattern=ATTRIBUTE_PATTERN)]
+RadsecEndpoint = Annotated[str, AfterValidator(_radsec_endpoint)]
 PortalEndpoint = Annotated[str, AfterValidator(_portal_endpoint)]
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
 LdapUrl = Annotated[str, AfterValidator(_ldap_url)]
@@ -322,10 +335,11 @@ FilePath = Annotated[Path, BeforeValidator(_path)]
 ChallengeText = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 OptionalFile = Annotated[FilePath | None, BeforeValidator(_unset)]
 OptionalSecret = Annotated[SecretStr | None, BeforeValidator(_unset)]
-Names = Annotated[list[str], BeforeValidator(_as_list, json_schema_input_type=str | list[str])]
-Stations = Annotated[
-    list[NetworkText], BeforeValidator(_as_list, json_schema_input_type=str | list[str])
+CertificateNames = Annotated[
+    list[Annotated[str, AfterValidator(_certificate_name)]],
+    BeforeValidator(_as_list, json_schema_input_type=str | list[str]),
 ]
+Names = Annotated[list[str], BeforeValidator(_as_list, json_schema_input_type=str | list[str])]
 Periods = Annotated[
     list[Annotated[str, AfterValidator(_period)]],
     BeforeValidator(_as_list, json_schema_input_type=str | list[str]),
@@ -388,17 +402,39 @@ class RadiusSettings(Section):
     """Requests worked on at once; more are discarded, so that the NAS asks again."""
 
 
+class RadsecSettings(Section):
+    """RADIUS over TLS (RFC 6614), for the clients with a `certificate_name`; see docs/radsec.md."""
+
+    listen: Annotated[list[RadsecEndpoint], AfterValidator(_distinct)] = []
+    """Addresses and ports to serve, like `0.0.0.0:2083`; empty: none."""
+
+    certificate_file: OptionalFile = None
+    """The server's certificate and its chain, in PEM."""
+
+    certificate_key_file: OptionalFile = None
+    """Its private key, in PEM, without a passphrase."""
+
+    client_ca_file: OptionalFile = None
+    """The certificates, in PEM, of those who sign the certificates of clients."""
+
+    max_connections: Annotated[int, Field(ge=1, le=100_000)] = 1_024
+    """Connections kept open at once, on each endpoint; more are closed as they come."""
+
+
 class ClientSettings(Section):
     """A NAS: a VPN gateway, or a network of them that share one secret."""
 
     name: ClientName
     """What the log calls it."""
 
+    certificate_name: CertificateNames = []
+    """The name in its certificate, or a list of them, where it speaks RADIUS over TLS."""
+
     address: Networks
-    """The address or network its packets come from, or a list of them."""
+    """The address or network its packets come from, or a list of them; over TLS it needs none."""
 
     secret: SharedSecret
-    """The shared secret (or `secret_file`); 16 octets at least, better 32 random ones."""
+    """The shared secret (or `secret_file`); 16 octets at least, better 32; over TLS, none."""
 
     vendor: VendorName = ""
     """What kind of gateway it is: the defaults of settings below; see docs/vendors."""
@@ -453,10 +489,20 @@ class ClientSettings(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _with_the_vendor_s_defaults(cls, given: object) -> object:
-        return (
-            {**vendor_defaults(given.get("vendor")), **given} if isinstance(given, dict) else given
-        )
+    def _with_defaults(cls, given: object) -> object:
+        """Fill in what the vendor's recipe says, and what a client of TLS alone goes without."""
+        if not isinstance(given, dict):
+            return given
+        tls_alone = given.get("certificate_name") and not given.get("address")
+        unset = {"address": [], "secret": "none over TLS"} if tls_alone else {}
+        return {**unset, **vendor_defaults(given.get("vendor")), **given}
+
+    @field_validator("address", mode="after")
+    @classmethod
+    def _can_be_told(cls, address: list[str], others: ValidationInfo) -> list[str]:
+        if not address and not others.data.get("certificate_name", True):
+            raise ValueError("must not be empty")
+        return address
 
 
 class RuleSettings(Section):
@@ -474,7 +520,7 @@ class RuleSettings(Section):
     group: Names = []
     """Condition: groups by name or distinguished name, nested ones too; one of them is enough."""
 
-    station: Stations = []
+    station: Networks = []
     """Condition: networks that Calling-Station-Id, an address, lies in."""
 
     time: Periods = []
@@ -832,6 +878,7 @@ class Settings(Section):
     """Where the hours of rules are at home, like `Europe/Berlin`."""
 
     radius: RadiusSettings = RadiusSettings()
+    radsec: RadsecSettings = RadsecSettings()
     client: list[ClientSettings] = []
     rule: list[RuleSettings] = []
     redis: RedisSettings = RedisSettings()

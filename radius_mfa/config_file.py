@@ -95,6 +95,7 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> Configuration:
         *source.untold(),
         *source.risks(),
         *source.mail_faults(),
+        *source.radsec_faults(),
     ]
     if not details:
         faults += map(source.fault_of_policy, policy_setup.faults(settings))
@@ -203,7 +204,7 @@ class _Source:
                 yield self.fault(location, message, cure)
 
     def clashes(self) -> Iterator[Fault]:
-        """Yield names and networks that stand twice."""
+        """Yield names, networks and names of certificates that stand twice."""
         seen: dict[str, int] = {}
         clients = self.merged.get("client")
         for index, client in enumerate(clients if isinstance(clients, list) else []):
@@ -223,6 +224,14 @@ class _Source:
                         ("client", index, "address"),
                         f"{without_full_prefix(text)} stands twice: see {self._shown_place(first)}",
                         "remove one; a smaller network inside a larger one is fine",
+                    )
+            for text in _texts(client.get("certificate_name")):
+                first = seen.setdefault(f"certificate {text.lower()}", index)
+                if first != index:
+                    yield self.fault(
+                        ("client", index, "certificate_name"),
+                        f"{text} stands twice: see {self._shown_place(first)}",
+                        "remove one",
                     )
 
     def untold(self) -> Iterator[Fault]:
@@ -254,6 +263,15 @@ class _Source:
                         "accept_risk = true",
                     )
 
+    def radsec_faults(self) -> Iterator[Fault]:
+        """Yield the files that TLS needs and that are not named."""
+        radsec = self.merged.get("radsec")
+        if not isinstance(radsec, dict) or not radsec.get("listen"):
+            return
+        for name in ("certificate_file", "certificate_key_file", "client_ca_file"):
+            if not radsec.get(name):
+                yield self.fault(("radsec", name), "is missing", f"set {name}")
+
     def mail_faults(self) -> Iterator[Fault]:
         """Yield what is missing in ``[mail]``, and what would send mails in the clear."""
         mail = self.merged.get("mail")
@@ -283,7 +301,13 @@ class _Source:
     def warnings(self, settings: Settings) -> Iterator[Fault]:
         """Yield what is legal but unwise."""
         for index, client in enumerate(settings.client):
-            unwise = _unwise_secret(client.secret.get_secret_value())
+            if client.certificate_name and not settings.radsec.listen:
+                yield self.fault(
+                    ("client", index, "certificate_name"),
+                    "is of no use: nothing is served over TLS",
+                    "set radsec.listen",
+                )
+            unwise = _unwise_secret(client.secret.get_secret_value()) if client.address else ""
             if unwise:
                 cure = "radius-mfa client add makes secrets of 32 random characters"
                 yield self.fault(("client", index, "secret"), unwise, cure)
@@ -348,6 +372,11 @@ class _Source:
         """Return the file and line, or the environment variable, that sets *location*."""
         in_file = f"{self.path}:{line_of(self._lines, location)}"
         return self._environment.place_of(location) or in_file
+
+
+def _texts(value: object) -> list[str]:
+    """Return the texts in *value*, one or a list of them; the field's own check minds the rest."""
+    return [one for one in (value if isinstance(value, list) else [value]) if isinstance(one, str)]
 
 
 def _networks(addresses: object) -> Iterator[tuple[int, str]]:

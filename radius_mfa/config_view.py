@@ -67,7 +67,14 @@ def json_schema() -> Table:
             properties[name] = _property(properties[name])
             if "writeOnly" in properties[name]:
                 _add_twin(definition, name)
+    _need_no_address_over_tls(schema["$defs"]["ClientSettings"])
     return schema
+
+
+def _need_no_address_over_tls(client: Table) -> None:
+    client["required"].remove("address")
+    over_udp = {"required": ["address"], "oneOf": client.pop("oneOf")}
+    client["anyOf"] = [{"required": ["certificate_name"]}, over_udp]
 
 
 def _property(schema: Table) -> Table:

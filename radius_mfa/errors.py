@@ -4,10 +4,12 @@
 class Discard(Exception):
     """A packet owed no reply.
 
-    *reason* names the rule in a word for metrics and the log; the text never quotes the packet.
+    *reason* names the rule in a word for metrics and the log, *event* is the name of the log's
+    line; the text never quotes the packet.
     """
 
     reason = "discarded"
+    event = "packet.discarded"
 
 
 class UnknownNas(Discard):
@@ -68,6 +70,30 @@ class ReplyTooLong(Discard):
     """The reply would exceed 4096 octets (RFC 2865 section 3)."""
 
     reason = "reply_too_long"
+
+
+class ConnectionRefused(Discard):
+    """A connection over TLS that is closed as it comes."""
+
+    event = "connection.refused"
+
+
+class HandshakeFailed(ConnectionRefused):
+    """No TLS, or no certificate that a configured authority signed (RFC 6614 section 2.3)."""
+
+    reason = "handshake_failed"
+
+
+class UnknownCertificate(ConnectionRefused):
+    """The certificate is good, and of no client, or of two."""
+
+    reason = "unknown_certificate"
+
+
+class TooManyConnections(ConnectionRefused):
+    """As many connections are open as may be."""
+
+    reason = "too_many_connections"
 
 
 class BackendUnavailable(Exception):

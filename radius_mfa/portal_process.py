@@ -35,6 +35,7 @@ from radius_mfa.stores.history_writer import HistoryWriter, Rank
 from radius_mfa.stores.nodes import Node
 from radius_mfa.stores.sessions import SessionStore
 from radius_mfa.stores.user_list import UserList
+from radius_mfa.tls_setup import server_context
 
 log = structlog.get_logger()
 
@@ -153,10 +154,9 @@ def services(settings: Settings, stores: Stores, port: int) -> Services:
 
 def _configured(client: ClientSettings, settings: Settings) -> ConfiguredClient:
     known = nas(client, settings)
-    networks = tuple(str(network) for network in known.networks)
     return ConfiguredClient(
         known.name,
-        networks,
+        (*map(str, known.networks), *(f"TLS: {name}" for name in client.certificate_name)),
         known.mfa,
         known.require_message_authenticator,
         client.vendor or "",
@@ -196,16 +196,8 @@ def _tls(settings: Settings) -> ssl.SSLContext | None:
             "portal.certificate_file and portal.certificate_key_file go together",
             "set both, or neither",
         )
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context = server_context("portal", certificate, key)
     context.set_alpn_protocols(["http/1.1"])
-    try:
-        context.load_cert_chain(certificate, key)
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigurationError(
-            f"the portal's certificate can't be used: {error.strerror or type(error).__name__}",
-            "is portal.certificate_file a chain in PEM, and certificate_key_file its private key?",
-        ) from None
     return context
 
 

@@ -22,6 +22,10 @@ class TaskSet:
         task.add_done_callback(self._running.discard)
         return task
 
+    def __len__(self) -> int:
+        """Return how many tasks run now."""
+        return len(self._running)
+
     def __iter__(self) -> Iterator[asyncio.Task[Any]]:
         """Go through the tasks that run now."""
         return iter(tuple(self._running))

@@ -90,7 +90,7 @@ def list_clients(ctx: typer.Context, as_json: JsonOption = False) -> None:
     rows = [
         (
             client["name"],
-            client["address"],
+            [*client["address"], *(f"TLS: {name}" for name in client["certificate_name"])],
             client["vendor"],
             "required" if client["require_message_authenticator"] else "optional",
             client["mfa"],
@@ -280,7 +280,7 @@ def _in_words(answer: Need | RejectReason) -> str:
 
 
 def new_shared_secret() -> str:
-    """Return 32 random letters and digits: 190 bits, typeable on any gateway."""
+    """Return random letters and digits that are typeable on any gateway."""
     return "".join(secrets.choice(_ALPHABET) for _ in range(SECRET_CHARACTERS))
 
 
@@ -307,7 +307,11 @@ def _summary(client: ClientSettings, in_force: Settings) -> dict[str, Any]:
 def _by_vendor(client: ClientSettings) -> list[str]:
     """Return the settings that are as the vendor's recipe says."""
     recipe = ClientSettings(
-        name=client.name, address=client.address, secret=client.secret, vendor=client.vendor
+        name=client.name,
+        address=client.address,
+        secret=client.secret,
+        certificate_name=client.certificate_name,
+        vendor=client.vendor,
     )
     names = [
         name

@@ -25,6 +25,7 @@ from radius_mfa.cli.exchange import (
     answer_to,
     client_named,
     octets_of,
+    over_udp,
     place,
     server_address,
 )
@@ -183,7 +184,7 @@ def test_client(
 ) -> None:
     """Play a client's gateway against the running server: what passes, what fails, and the cure."""
     in_force = settings(ctx)
-    client = client_named(name, in_force)
+    client = over_udp(client_named(name, in_force))
     first = server_address(server, in_force)
     second = None if also is None else server_address(also, in_force, "--also")
     asked_from = _our_place(client, in_force, first, source)

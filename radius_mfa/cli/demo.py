@@ -40,7 +40,7 @@ from radius_mfa.policy.totp import Device, base32, code_at
 from radius_mfa.protocol.client import ClientRequest, Reply
 from radius_mfa.protocol.wire import Code
 from radius_mfa.server import core_dumps
-from radius_mfa.server.udp import PortInUseError
+from radius_mfa.server.sockets import PortInUseError
 from radius_mfa.stores.enrolments import NewDevice
 from radius_mfa.stores.events import EventQueue
 from radius_mfa.stores.interfaces import Subject

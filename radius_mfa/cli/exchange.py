@@ -149,7 +149,7 @@ def server_address(
 def client_for(server: tuple[str, int], name: str | None, settings: Settings) -> ClientSettings:
     """Return the client to play: the one named, or the one that holds our own address."""
     if name is not None:
-        return client_named(name, settings)
+        return over_udp(client_named(name, settings))
     source = our_address(server)
     try:
         found = nas_table(settings).find(source)
@@ -167,6 +167,16 @@ def client_named(name: str, settings: Settings) -> ClientSettings:
         if client.name == name:
             return client
     raise Refused(f"there is no client {name}", "see: radius-mfa client list")
+
+
+def over_udp(client: ClientSettings) -> ClientSettings:
+    """Return *client*, or raise Refused where its gateway can't be played, for it speaks TLS."""
+    if not client.address:
+        raise Refused(
+            f"{client.name} speaks RADIUS over TLS, and gateways are played over UDP only",
+            "log in at the gateway itself, and look at: radius-mfa tail",
+        )
+    return client
 
 
 def our_address(server: tuple[str, int]) -> str:

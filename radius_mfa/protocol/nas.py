@@ -1,13 +1,14 @@
-"""The NAS table: source network to shared secret and policy (RFC 2865 section 3).
+"""The NAS tables: source network, or name of a certificate, to shared secret and policy.
 
-A NAS is known by the address its packets come from; NAS-IP-Address proves nothing.
+Over UDP a NAS is known by the address its packets come from (RFC 2865 section 3), over TLS by its
+certificate (RFC 6614 section 2.3); NAS-IP-Address proves nothing.
 """
 
 import ipaddress
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
-from radius_mfa.errors import UnknownNas
+from radius_mfa.errors import UnknownCertificate, UnknownNas
 from radius_mfa.policy.access import Mode
 from radius_mfa.policy.challenge import DEFAULT_LANGUAGE, TEXTS, Prompt
 from radius_mfa.policy.credentials import SplitPolicy
@@ -20,12 +21,13 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 class Nas:
     """A network access server, or a network of them that share one secret.
 
-    *challenge_text* asks its users for the code.
+    *challenge_text* asks its users for the code; *over_tls* tells how its packets come.
     """
 
     name: str
     networks: tuple[Network, ...]
     shared_secret: bytes = field(repr=False)
+    over_tls: bool = False
     require_message_authenticator: bool = True
     limit_proxy_state: bool = False
     status_server: bool = True
@@ -73,4 +75,34 @@ class NasTable:
         raise UnknownNas(f"no [[client]] holds {address}")
 
 
+class CertificateTable:
+    """Finds the NAS of a certificate by the names in it."""
+
+    def __init__(self, by_name: Mapping[str, Nas]) -> None:
+        """*by_name* has lower-case names of certificates."""
+        self._by_name = {name: _over_tls(nas) for name, nas in by_name.items()}
+
+    def find(self, names: Collection[str]) -> Nas:
+        """Return the one NAS that *names* belong to, or raise UnknownCertificate."""
+        found = {nas.name: nas for name in names if (nas := self._by_name.get(name.lower()))}
+        if len(found) > 1:
+            raise UnknownCertificate(f"a certificate of two clients: {', '.join(sorted(found))}")
+        if not found:
+            named = ", ".join(names) or "without a name"
+            raise UnknownCertificate(f"no [[client]] has its certificate_name: {named}")
+        return found.popitem()[1]
+
+
+def _over_tls(nas: Nas) -> Nas:
+    """Return *nas* as it is over TLS, which proves what Message-Authenticator would (B12)."""
+    return replace(
+        nas,
+        shared_secret=_RADSEC_SECRET,
+        over_tls=True,
+        require_message_authenticator=False,
+        limit_proxy_state=False,
+    )
+
+
+_RADSEC_SECRET = b"radsec"  # RFC 6614 section 2.3: TLS keeps the secrets, this one is in the RFC
 _REMEMBERED_SOURCES = 4096

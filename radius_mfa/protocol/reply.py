@@ -11,10 +11,17 @@ import struct
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 
-from radius_mfa.errors import ReplyTooLong
+from radius_mfa.errors import MalformedPacket, ReplyTooLong
 from radius_mfa.policy.attributes import Encoded
 from radius_mfa.policy.decision import Accept, Challenge, Decision, Reject
-from radius_mfa.protocol.wire import HEADER_OCTETS, MAX_PACKET_OCTETS, Attribute, Code, Packet
+from radius_mfa.protocol.wire import (
+    HEADER_OCTETS,
+    LENGTH_END,
+    MAX_PACKET_OCTETS,
+    Attribute,
+    Code,
+    Packet,
+)
 
 Attributes = Mapping[int, Sequence[bytes]]
 
@@ -98,6 +105,36 @@ def signed_reply(
         header + request.authenticator + body + shared_secret, usedforsecurity=False
     ).digest()
     return header + authenticator + body
+
+
+def unsupported_reply(request: bytes, shared_secret: bytes) -> bytes | None:
+    """Return the refusal of a *request* of a kind that we do not serve, or None for another.
+
+    Over TLS all kinds share a port, and the peer can't learn otherwise that nobody is in
+    (RFC 6614 section 2.5). Raises MalformedPacket where the Request Authenticator is wrong.
+    """
+    refusal = _REFUSALS.get(request[0])
+    if refusal is None:
+        return None
+    unsigned = request[:LENGTH_END] + bytes(_AUTHENTICATOR_OCTETS) + request[HEADER_OCTETS:]
+    expected = hashlib.md5(unsigned + shared_secret, usedforsecurity=False).digest()
+    authenticator = request[LENGTH_END:HEADER_OCTETS]
+    if not hmac.compare_digest(expected, authenticator):  # RFC 2866 section 3
+        raise MalformedPacket("a Request Authenticator is wrong")
+    header = _HEADER.pack(refusal, request[1], HEADER_OCTETS + len(_UNSUPPORTED))
+    signature = hashlib.md5(
+        header + authenticator + _UNSUPPORTED + shared_secret, usedforsecurity=False
+    ).digest()
+    return header + signature + _UNSUPPORTED
+
+
+_REFUSALS = {
+    4: 5,  # Accounting-Request: Accounting-Response
+    40: 42,  # Disconnect-Request: Disconnect-NAK
+    43: 45,  # CoA-Request: CoA-NAK
+}
+_UNSUPPORTED = bytes((101, 6)) + (406).to_bytes(4, "big")  # RFC 5176 section 3.5: Error-Cause
+_AUTHENTICATOR_OCTETS = 16
 
 
 def _on_the_wire(

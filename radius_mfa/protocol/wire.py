@@ -10,6 +10,7 @@ from enum import IntEnum
 from radius_mfa.errors import MalformedPacket, UnexpectedCode
 from radius_mfa.values import value
 
+LENGTH_END = 4
 HEADER_OCTETS = 20
 MAX_PACKET_OCTETS = 4096  # RFC 2865 section 3
 MAX_ATTRIBUTES = 200  # precedent: FreeRADIUS max_attributes
@@ -98,9 +99,7 @@ def parsed(datagram: bytes) -> Packet:
     served = _SERVED.get(code)
     if served is None:
         raise UnexpectedCode(f"code {code} is not served on this port")
-    if not HEADER_OCTETS <= length <= MAX_PACKET_OCTETS:
-        raise MalformedPacket("the Length field is out of range")
-    if length > len(datagram):
+    if packet_length(datagram) > len(datagram):
         raise MalformedPacket("the datagram is shorter than its Length field")
     octets = datagram[:length]  # "octets outside the range of the Length field ... are padding"
     attributes = _attributes(octets)
@@ -111,6 +110,17 @@ def parsed(datagram: bytes) -> Packet:
 
 
 _SERVED = {int(code): code for code in (Code.ACCESS_REQUEST, Code.STATUS_SERVER)}
+
+
+def packet_length(start: bytes) -> int:
+    """Return how long a packet is that begins with *start*, its first LENGTH_END octets.
+
+    Raises MalformedPacket where that can't be: the end of a packet in a stream is lost for good.
+    """
+    length = int.from_bytes(start[LENGTH_END - 2 : LENGTH_END], "big")
+    if not HEADER_OCTETS <= length <= MAX_PACKET_OCTETS:
+        raise MalformedPacket("the Length field is out of range")
+    return length
 
 
 def _attributes(octets: bytes) -> tuple[tuple[int, bytes], ...]:

@@ -1,4 +1,4 @@
-"""Log lines for packets owed no reply, at a bounded rate: a flood must not fill the disk."""
+"""Log lines for packets owed no reply, and connections refused: bounded, lest a disk fill up."""
 
 import structlog
 
@@ -16,6 +16,10 @@ _CURES = {
     "require_message_authenticator = false for this client",
     "unsigned_proxy_state": "someone may be trying the BlastRADIUS attack; "
     "switch on Message-Authenticator at the NAS",
+    "handshake_failed": "the gateway's certificate must be signed by one of radsec.client_ca_file "
+    "and be in date, and the gateway must trust ours",
+    "unknown_certificate": "set certificate_name of its [[client]] to the name in the certificate",
+    "too_many_connections": "raise radsec.max_connections, or look who opens so many",
     "overloaded": "raise radius.max_requests_in_flight, or look at the backends",
 }
 
@@ -25,7 +29,7 @@ log = structlog.get_logger()
 
 
 class DiscardLog:
-    """Writes ``packet.discarded`` lines."""
+    """Writes ``packet.discarded`` and ``connection.refused`` lines."""
 
     def __init__(self) -> None:
         self._quota = LineQuota(1)
@@ -34,14 +38,14 @@ class DiscardLog:
     def write(self, discard: Discard, source: str, now: float) -> None:
         """Write *discard* of a packet from *source*, unless a line like it is recent."""
         if discard.reason in _QUIET:
-            log.debug("packet.discarded", reason=discard.reason, source=source)
+            log.debug(discard.event, reason=discard.reason, source=source)
             return
         subject = self._subject(discard.reason, source, now)
         suppressed = self._quota.take(subject, now)
         if suppressed is None:
             return
         log.warning(
-            "packet.discarded",
+            discard.event,
             reason=discard.reason,
             source=subject[1],
             detail=str(discard),

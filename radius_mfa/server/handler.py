@@ -34,6 +34,7 @@ from radius_mfa.server.line_quota import LineQuota
 from radius_mfa.server.login_log import LoginRecord
 from radius_mfa.server.metrics import Metrics
 from radius_mfa.server.notices import Notices
+from radius_mfa.server.radsec import Link
 from radius_mfa.stores.clients_seen import ClientTraffic
 from radius_mfa.tasks import Deadline
 
@@ -101,30 +102,31 @@ class Handler:
         self._nas_table = nas_table
 
     async def answer(
-        self, octets: bytes, peer: Address, local: Address, now: float
+        self, octets: bytes, peer: Address, local: Address, now: float, link: Link | None = None
     ) -> bytes | None:
-        """Return the reply to a datagram, when it is due; None where none may be sent any more.
+        """Return the reply to a packet, when it is due; None where none may be sent any more.
 
-        *now* is the Unix time of arrival. Raises a Discard for a packet owed no reply.
+        *now* is the Unix time of arrival; *link* is the connection it came by, None over UDP.
+        Raises a Discard for a packet owed no reply.
         """
         arrived = time.monotonic()
-        nas = self._nas_table.find(peer[0])
+        nas, duplicates = link or (self._nas_table.find(peer[0]), self._duplicates)
         packet = wire.parsed(octets)
         message_authenticator.check(packet, nas)
         if packet.code is Code.STATUS_SERVER:
             return self._status_reply(packet, nas, arrived)
         source = (*peer, packet.identifier, f"{local[0]}:{local[1]}")
-        entry = self._duplicates.begin(source, packet.authenticator, arrived)
+        entry = duplicates.begin(source, packet.authenticator, arrived)
         if entry.reply is not None:
             self._metrics.duplicates.labels(nas.name).inc()
             self._traffic.of(nas.name, nas_identifier(packet), method(packet)).resent += 1
             log.info("reply.resent", nas=nas.name, source=peer[0], duplicates=entry.duplicates)
             return entry.reply
         try:
-            return await self._answer_login(packet, nas, source, entry, now, arrived)
+            return await self._answer_login(packet, nas, duplicates, source, entry, now, arrived)
         finally:
             if entry.reply is None:
-                self._duplicates.abandon(source, entry)
+                duplicates.abandon(source, entry)
 
     def _status_reply(self, packet: Packet, nas: Nas, arrived: float) -> bytes:
         """Answer Status-Server (RFC 5997); silence when a backend is down makes a NAS fail over."""
@@ -144,6 +146,7 @@ class Handler:
         self,
         packet: Packet,
         nas: Nas,
+        duplicates: DuplicateCache,
         source: Source,
         entry: Entry,
         now: float,
@@ -152,7 +155,7 @@ class Handler:
         request = access_request(packet, nas)
         traffic = self._traffic.of(nas.name, request.nas_identifier, request.method)
         traffic.requests += 1
-        traffic.signed += wire.Attribute.MESSAGE_AUTHENTICATOR in packet.firsts
+        traffic.signed += wire.Attribute.MESSAGE_AUTHENTICATOR in packet.firsts or nas.over_tls
         traffic.proxied += wire.Attribute.PROXY_STATE in packet.firsts
         record = LoginRecord(self._log, nas, request, source, arrived)
         outcome = await self._outcome(packet, nas, request, record, now)
@@ -169,7 +172,7 @@ class Handler:
         )
         if not isinstance(decision, Accept) and decision.reason:  # a challenge anew is a reject too
             await reject_delay(arrived, self._policy.reject_delay_seconds)
-        may_be_sent = self._duplicates.finish(source, entry, reply, time.monotonic())
+        may_be_sent = duplicates.finish(source, entry, reply, time.monotonic())
         if entry.duplicates:
             traffic = self._traffic.of(nas.name, request.nas_identifier, request.method)
             traffic.resent += entry.duplicates

@@ -32,7 +32,7 @@ class Metrics:
         )
         self.discards = Counter(
             "radius_mfa_packets_discarded",
-            "Packets owed no reply, by reason",
+            "Packets owed no reply, and connections refused, by reason",
             ["reason"],
             registry=self.registry,
         )
@@ -57,6 +57,12 @@ class Metrics:
         self.in_flight = Gauge(
             "radius_mfa_requests_in_flight",
             "Requests being worked on",
+            registry=self.registry,
+        )
+        self.connections = Gauge(
+            "radius_mfa_tls_connections",
+            "Connections over TLS that are open, by client",
+            ["client"],
             registry=self.registry,
         )
         self.backend_up = Gauge(

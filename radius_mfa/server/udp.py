@@ -14,11 +14,12 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 
-from radius_mfa.errors import ConfigurationError, Discard
+from radius_mfa.errors import Discard
 from radius_mfa.protocol.wire import MAX_PACKET_OCTETS
 from radius_mfa.server.discards import DiscardLog
 from radius_mfa.server.faults import fault
 from radius_mfa.server.metrics import Metrics
+from radius_mfa.server.sockets import bound, unmapped
 from radius_mfa.tasks import TaskSet
 
 log = structlog.get_logger()
@@ -34,10 +35,6 @@ _PKTINFO4 = struct.Struct("=I4s4s")  # struct in_pktinfo: interface, local addre
 _PKTINFO6 = struct.Struct("=16sI")  # struct in6_pktinfo: destination, interface
 _MAX_DATAGRAM = MAX_PACKET_OCTETS + 4096  # room to see that a packet is too long, or padded
 _ANCILLARY_OCTETS = 128
-
-
-class PortInUseError(ConfigurationError):
-    """Another process has the port."""
 
 
 class UdpListener:
@@ -57,15 +54,12 @@ class UdpListener:
 
         Raises ConfigurationError where the port is busy or the address is not this machine's.
         """
-        address = ipaddress.ip_address(endpoint[0])
-        self._wildcard = address.is_unspecified
+        self._wildcard = ipaddress.ip_address(endpoint[0]).is_unspecified
         self._serving = TaskSet()
         self._answer = answer
         self._metrics = metrics
         self._discard_log = discard_log
-        self._family = socket.AF_INET if address.version == 4 else socket.AF_INET6  # noqa: PLR2004
-        self._socket = _bound(self._family, endpoint, dual_stack=dual_stack)
-        self._socket.setblocking(False)  # noqa: FBT003 - the standard library's signature
+        self._socket = bound(socket.SOCK_DGRAM, endpoint, dual_stack=dual_stack)
         _raise_buffer(self._socket, receive_buffer_bytes)
         if self._wildcard:
             self._ask_for_destination()
@@ -88,7 +82,7 @@ class UdpListener:
         self._socket.close()
 
     def _ask_for_destination(self) -> None:
-        if self._family == socket.AF_INET:
+        if self._socket.family == socket.AF_INET:
             self._socket.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
         else:
             self._socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
@@ -113,8 +107,8 @@ class UdpListener:
         ancillary: Sequence[tuple[int, int, bytes]],
         now: float,
     ) -> None:
-        local = (_unmapped(_destination(ancillary) or self.local[0]), self.local[1])
-        source = _unmapped(peer[0])
+        local = (unmapped(_destination(ancillary) or self.local[0]), self.local[1])
+        source = unmapped(peer[0])
         try:
             reply = await self._answer(octets, (source, peer[1]), local, now)
         except Discard as discard:
@@ -138,38 +132,6 @@ class UdpListener:
             )
 
 
-def _bound(
-    family: socket.AddressFamily, endpoint: tuple[str, int], *, dual_stack: bool
-) -> socket.socket:
-    try:
-        opened = socket.socket(family, socket.SOCK_DGRAM)
-    except OSError as error:  # a kernel without IPv6
-        raise _not_bound(endpoint, error) from None
-    try:
-        if family == socket.AF_INET6:
-            opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(not dual_stack))
-        opened.bind(endpoint)
-    except OSError as error:
-        opened.close()
-        raise _not_bound(endpoint, error) from None
-    return opened
-
-
-def _not_bound(endpoint: tuple[str, int], error: OSError) -> ConfigurationError:
-    where = f"UDP port {endpoint[1]} on {endpoint[0]}"
-    if error.errno == errno.EADDRINUSE:
-        return PortInUseError(
-            f"{where} is in use",
-            f"another RADIUS server runs (ss -lunp 'sport = :{endpoint[1]}' names it): "
-            "stop it, or change radius.listen",
-        )
-    if error.errno == errno.EADDRNOTAVAIL:
-        return ConfigurationError(
-            f"{where} can't be served: the address is not this machine's", "change radius.listen"
-        )
-    return ConfigurationError(f"{where} can't be served: {error.strerror}", "change radius.listen")
-
-
 def _raise_buffer(opened: socket.socket, wanted: int) -> None:
     """Enlarge the receive buffer, beyond the system's limit where we may."""
     try:
@@ -183,11 +145,6 @@ def _raise_buffer(opened: socket.socket, wanted: int) -> None:
             receive_buffer_bytes=got,
             hint=f"bursts may lose packets: sysctl net.core.rmem_max={wanted}",
         )
-
-
-def _unmapped(address: str) -> str:
-    """Return the IPv4 address that a dual-stack socket shows as an IPv6 one."""
-    return address.removeprefix("::ffff:") if "." in address else address
 
 
 def _destination(ancillary: Sequence[tuple[int, int, bytes]]) -> str | None:

@@ -24,6 +24,7 @@ PACKAGES = {
     "openvpn": "openvpn",
     "/usr/lib/openvpn/radiusplugin.so": "openvpn-auth-radius",
     "radclient": "freeradius-utils",
+    "radsecproxy": "radsecproxy",
     "redis-server": "redis-server",
     "samba": "samba samba-ad-provision samba-dsdb-modules samba-vfs-modules",
     "slapadd": "slapd",

@@ -69,10 +69,13 @@ def _row(schema: dict[str, Any], node: dict[str, Any], name: str, one: dict[str,
 
 
 def _without_default(node: dict[str, Any], name: str) -> str:
-    choices = [choice["required"][0] for choice in node.get("oneOf", ())]
-    if name in choices:
-        return f"this or `{next(choice for choice in choices if choice != name)}`"
-    return "required" if name in node.get("required", ()) else "not set"
+    for form in (node, *node.get("anyOf", ())):
+        choices = [choice["required"][0] for choice in form.get("oneOf", ())]
+        if name in choices:
+            return f"this or `{next(choice for choice in choices if choice != name)}`"
+        if name in form.get("required", ()):
+            return "required"
+    return "not set"
 
 
 def _values(schema: dict[str, Any], one: dict[str, Any]) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from radius_mfa.app import nas
 from radius_mfa.config import EXAMPLE_SECRET, Settings
 from radius_mfa.config_file import (
     DEFAULT_PATH,
@@ -301,6 +302,50 @@ def test_names_and_networks_that_stand_twice_are_named(path: Path) -> None:
         f"7: client[2].address: 192.0.2.1 stands twice: see r.toml:1 ({cure})",
         f"11: client[3].address: 10.0.0.0/8 stands twice: see r.toml:1 ({cure})",
     ]
+
+
+NAME = "VPN1.corp.example"
+TLS_CLIENT = f'[[client]]\nname = "a"\ncertificate_name = "{NAME}"\n'
+TLS_FILES = """[radsec]
+listen = ["127.0.0.1"]
+certificate_file = "s.pem"
+certificate_key_file = "s.key"
+client_ca_file = "ca.pem"
+"""
+
+
+def test_a_client_of_tls_alone_has_neither_address_nor_secret(path: Path) -> None:
+    """R02: nothing that everybody may know is good over UDP."""
+    [client] = loaded(path, TLS_FILES + TLS_CLIENT).settings.client
+    assert client.certificate_name == ["vpn1.corp.example"]
+    assert client.address == []
+    assert nas(client, Settings()).networks == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        (
+            TLS_CLIENT + 'address = "::1"\n',
+            "1: client[1].secret: is missing (set secret, or name its file with secret_file)",
+        ),
+        (
+            TLS_CLIENT.replace("VPN1", " VPN1"),
+            "3: client[1].certificate_name[1]: must be a name as it stands in the certificate",
+        ),
+        (
+            TLS_CLIENT.replace(NAME, "VPN1")
+            + TLS_CLIENT.replace('"a"', '"b"').replace(NAME, "vpn1"),
+            "6: client[2].certificate_name: vpn1 stands twice: see r.toml:1 (remove one)",
+        ),
+        (
+            TLS_FILES.replace('client_ca_file = "ca.pem"\n', ""),
+            "1: radsec.client_ca_file: is missing (set client_ca_file)",
+        ),
+    ],
+)
+def test_what_tls_lacks_is_named(path: Path, text: str, fault: str) -> None:
+    assert faults(path, text) == [fault]
 
 
 def test_networks_inside_each_other_are_fine(path: Path) -> None:
@@ -642,6 +687,8 @@ def slow_directory(timeout_seconds: float, *servers: str) -> str:
         (CLIENT.replace("192.0.2.1", "0.0.0.0/0"), "3: client[1].address: 0.0.0.0/0 lets"),
         (CLIENT.replace("192.0.2.1", "::/0"), "3: client[1].address: ::/0 lets"),
         ("[lockout]\nfailures_by_user = 0\n", None),
+        (TLS_CLIENT, "3: client[1].certificate_name: is of no use: nothing is served over TLS"),
+        (TLS_FILES + TLS_CLIENT, None),
         (slow_directory(3.9, "ldaps://a"), None),
         (
             slow_directory(4, "ldaps://a"),

@@ -176,6 +176,7 @@ GOOD = {
     "uncommented": re.sub(r"^#(?=[\[a-z])", "", DEFAULT, flags=re.MULTILINE),
     "secret": f'{CLIENT}secret = "0123456789abcdef"\n',
     "secret in a file": f'{CLIENT}secret_file = "s"\n',
+    "a certificate alone": '[[client]]\nname = "a"\ncertificate_name = "vpn.corp"\n',
     "several addresses": '[[client]]\nname = "a"\naddress = ["::1", "::2"]\nsecret = "x"\n',
     "password in a file": '[redis]\npassword_file = "s"\n',
     "whole number for a number": "[radius]\nreject_delay_seconds = 1\n",

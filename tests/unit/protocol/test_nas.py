@@ -1,13 +1,14 @@
 """Which NAS a packet comes from: by its source address alone."""
 
+import dataclasses
 import ipaddress
 from itertools import permutations
 
 import pytest
 
-from radius_mfa.errors import UnknownNas
+from radius_mfa.errors import UnknownCertificate, UnknownNas
 from radius_mfa.protocol import nas as nas_module
-from radius_mfa.protocol.nas import Nas, NasTable
+from radius_mfa.protocol.nas import CertificateTable, Nas, NasTable
 
 
 def nas(name: str, *networks: str) -> Nas:
@@ -136,3 +137,31 @@ def test_a_nas_does_not_show_its_secret() -> None:
     """Rule 8, L01."""
     assert "secret of" not in repr(HOST)
     assert "secret of" not in str(NasTable([HOST]).find("192.0.2.7"))
+
+
+CERTIFICATES = CertificateTable({"vpn1.corp": HOST, "192.0.2.9": HOST, "vpn2.corp": SMALL})
+
+
+@pytest.mark.parametrize(
+    "names", [["VPN1.corp"], ["other", "192.0.2.9"], ["vpn1.corp", "192.0.2.9"]]
+)
+def test_b12_over_tls_a_certificate_is_enough(names: list[str]) -> None:
+    """B12, R02: a name of it tells the client, and neither secret nor signature is asked for."""
+    strict = dataclasses.replace(HOST, limit_proxy_state=True)
+    found = CertificateTable({"vpn1.corp": strict, "192.0.2.9": strict}).find(names)
+    assert found == dataclasses.replace(
+        HOST, shared_secret=b"radsec", over_tls=True, require_message_authenticator=False
+    )
+
+
+@pytest.mark.parametrize("names", [[], ["vpn3.corp"], ["*.corp"], ["corp"], [""]])
+def test_a_certificate_without_a_known_name_is_unknown(names: list[str]) -> None:
+    """R02: a name counts as a whole."""
+    with pytest.raises(UnknownCertificate, match="has its certificate_name"):
+        CERTIFICATES.find(names)
+
+
+def test_a_certificate_of_two_clients_is_neithers() -> None:
+    """R02: nobody could say whose settings count."""
+    with pytest.raises(UnknownCertificate, match="two clients: host, small"):
+        CERTIFICATES.find(["vpn2.corp", "vpn1.corp"])

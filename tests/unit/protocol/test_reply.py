@@ -1,14 +1,20 @@
 """From a decision to octets; every reply here is verified by hand, as a NAS would."""
 
 import dataclasses
+import hashlib
 from typing import Any
 
 import pytest
 
-from radius_mfa.errors import ReplyTooLong
+from radius_mfa.errors import MalformedPacket, ReplyTooLong
 from radius_mfa.policy.attributes import Encoded
 from radius_mfa.policy.decision import Accept, Challenge, Decision, Reject, RejectReason
-from radius_mfa.protocol.reply import decision_reply, signed_reply, text_values
+from radius_mfa.protocol.reply import (
+    decision_reply,
+    signed_reply,
+    text_values,
+    unsupported_reply,
+)
 from radius_mfa.protocol.wire import Code, Packet, parsed
 from tests.support.radius import (
     ACCESS_ACCEPT,
@@ -24,6 +30,7 @@ from tests.support.radius import (
     USER_NAME,
     Reply,
     encode,
+    request_authenticator,
     verified,
 )
 
@@ -218,3 +225,27 @@ def test_a_challenge_asks_and_carries_its_state_and_nothing_that_was_granted() -
         (STATE, b"a-state-of-ours"),
         (PROMPT, bytes(4)),
     ]
+
+
+@pytest.mark.parametrize(("code", "answered"), [(4, 5), (40, 42), (43, 45)])
+def test_what_is_not_served_over_tls_is_refused_in_words(code: int, answered: int) -> None:
+    """R01: with Error-Cause 406, signed as its request is."""
+    request = request_authenticator(encode(code, 7, bytes(16), [USER]), SECRET)
+    reply = unsupported_reply(request, SECRET)
+    assert reply is not None
+    expected = encode(answered, 7, request[4:20], [(101, (406).to_bytes(4, "big"))])
+    digest = hashlib.md5(expected + SECRET).digest()  # noqa: S324 - the protocol's
+    assert reply == expected[:4] + digest + expected[20:]
+
+
+@pytest.mark.parametrize("code", [4, 40, 43])
+def test_a_forged_request_of_another_kind_is_malformed(code: int) -> None:
+    """R04: a wrong Request Authenticator ends the connection."""
+    with pytest.raises(MalformedPacket):
+        unsupported_reply(encode(code, 7, bytes(16), [USER]), SECRET)
+
+
+@pytest.mark.parametrize("code", [1, 2, 12, 255])
+def test_other_kinds_are_somebody_elses(code: int) -> None:
+    """R01: logins and Status-Server are served, and nobody knows the rest."""
+    assert unsupported_reply(encode(code, 7, bytes(16), []), SECRET) is None
