@@ -13,6 +13,7 @@ from radius_mfa.errors import (
     MissingMessageAuthenticator,
     UnsignedProxyState,
 )
+from radius_mfa.hmacs import of_shared_secret
 from radius_mfa.protocol.access_request import Method, credentials
 from radius_mfa.protocol.nas import Nas
 from radius_mfa.protocol.wire import HEADER_OCTETS, Attribute, Code, Packet
@@ -40,7 +41,7 @@ def verdict(packet: Packet, shared_secret: bytes) -> Verdict:
         raise MalformedPacket("a Message-Authenticator is 18 octets long")
     at = _value_position(packet.octets)
     zeroed = packet.octets[:at] + bytes(VALUE_OCTETS) + packet.octets[at + VALUE_OCTETS :]
-    expected = hmac.digest(shared_secret, zeroed, "md5")
+    expected = of_shared_secret(shared_secret).digest(zeroed)
     return Verdict.VALID if hmac.compare_digest(expected, value) else Verdict.INVALID
 
 

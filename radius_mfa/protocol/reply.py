@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 
 from radius_mfa.errors import MalformedPacket, ReplyTooLong
+from radius_mfa.hmacs import of_shared_secret
 from radius_mfa.policy.attributes import Encoded
 from radius_mfa.policy.decision import Accept, Challenge, Decision, Reject
 from radius_mfa.protocol.wire import (
@@ -99,7 +100,7 @@ def signed_reply(
         raise ReplyTooLong(f"the reply would be {length} octets long")
     header = _HEADER.pack(code, request.identifier, length)
     # RFC 3579 section 3.2, then RFC 2865 section 3: each over the Request Authenticator
-    signature = hmac.digest(shared_secret, header + request.authenticator + body, "md5")
+    signature = of_shared_secret(shared_secret).digest(header + request.authenticator + body)
     body = _MESSAGE_AUTHENTICATOR + signature + body[len(_UNSIGNED) :]
     authenticator = hashlib.md5(
         header + request.authenticator + body + shared_secret, usedforsecurity=False

@@ -4,6 +4,7 @@ What is kept in memory is bound to the version of the user's record, which every
 from Redis: a changed password is noticed at once, and the warm path asks SQL nothing.
 """
 
+import hashlib
 import hmac
 import secrets
 import unicodedata
@@ -115,9 +116,8 @@ class LocalDirectory:
         return known
 
     def _proof(self, user: str, password_hash: str | None, password: str) -> bytes:
-        parts = (user, password_hash or "", password)
-        message = b"".join(len(p := part.encode()).to_bytes(4, "big") + p for part in parts)
-        return hmac.digest(self._cache_key, message, "sha256")
+        unambiguous = repr((user, password_hash, password)).encode()  # says where each part ends
+        return hashlib.blake2b(unambiguous, key=self._cache_key, digest_size=32).digest()
 
     async def _rehash(self, user: str, known: _Remembered, password: str) -> None:
         """Store the hash anew under today's parameters, if it is still the one just verified."""

@@ -10,6 +10,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import pyotp
 import pytest
 
+from radius_mfa.hmacs import Hmac
 from radius_mfa.policy.totp import (
     HINT_STEPS,
     MAX_LOOK_STEPS,
@@ -187,17 +188,17 @@ def test_codes_are_those_of_pyotp(algorithm: Algorithm, digits: int, step: int) 
 def counted(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """Counts the codes that are made, and the comparisons in constant time."""
     calls: Counter[str] = Counter()
-    make, compare = hmac.digest, hmac.compare_digest
+    make, compare = Hmac.digest, hmac.compare_digest
 
-    def digest(key: bytes, message: bytes, name: str) -> bytes:
+    def digest(keyed: Hmac, message: bytes) -> bytes:
         calls["made"] += 1
-        return make(key, message, name)
+        return make(keyed, message)
 
     def compare_digest(one: Any, other: Any) -> bool:
         calls["compared"] += 1
         return compare(one, other)
 
-    monkeypatch.setattr(hmac, "digest", digest)
+    monkeypatch.setattr(Hmac, "digest", digest)
     monkeypatch.setattr(hmac, "compare_digest", compare_digest)
     return calls
 
