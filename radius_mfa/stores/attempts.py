@@ -117,7 +117,8 @@ class RedisAttempts:
             lockout.max_lock_ms,
             MAX_CONSECUTIVE_FAILURES,
         )
-        self._thresholds = [str(number).encode() for number in thresholds]  # as they are sent
+        by_thresholds = " ".join(map(str, thresholds))
+        self._failures = {counted: f"{counted:d} {by_thresholds}" for counted in (False, True)}
         self._names = lru_cache(NAMES_KEPT)(self._names_of)
 
     async def load(
@@ -198,7 +199,7 @@ class RedisAttempts:
             f"{own}wrong:{settlement.wrong_value}",
             *(f"{own}verdict:{key.digest}" for key in verdict_keys),
         ]
-        args = [
+        args: list[bytes | str | int] = [
             int(now * 1000),
             loaded.epoch,
             loaded.generation,
@@ -208,9 +209,7 @@ class RedisAttempts:
             asked,
             _REPLAYED,
             _LOCKED,
-            int(_wrong_factor(settlement)),
-            int(settlement.counted),
-            *self._thresholds,
+            self._failures[settlement.counted] if _wrong_factor(settlement) else "",
             len(verdict_keys),
             *(key.ttl_ms for key in verdict_keys),
         ]

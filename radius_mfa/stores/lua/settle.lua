@@ -6,9 +6,9 @@
 --       answered, the challenge given, the verdicts that end with the answer
 -- ARGV: 1 now, 2 epoch seen, 3 generation seen, 4 source, 5 device id ('' where no step is
 --       consumed), 6 time step, 7 verdict, 8 verdict if the step is used, 9 verdict if locked,
---       10 a factor was wrong (0 or 1), 11 which counts towards the limits (0 or 1),
---       12 same-value window, 13 limit by source, 14 limit by user, 15 failure window, 16 lock,
---       17 longest lock, 18 most consecutive failures, 19 how many verdicts, 20... lifetimes of
+--       10 '' where a reject is no failure of the user; else the text 'whether it counts towards
+--       the limits (0 or 1), same-value window, limit by source, limit by user, failure window,
+--       lock, longest lock, most consecutive failures', 11 how many verdicts, 12... lifetimes of
 --       the verdicts; then, where a challenge is answered or given: record of the one answered as
 --       it was seen ('' for none), as it is once answered, verdict if it is answered already,
 --       record of the one given ('' for none), its lifetime, verdict if a lock closes instead
@@ -16,21 +16,23 @@
 
 local now = tonumber(ARGV[1])
 local source = ARGV[4]
-local window, lock, longest = tonumber(ARGV[15]), tonumber(ARGV[16]), tonumber(ARGV[17])
+local window, lock, longest  -- of failures alone: see below
 local UNTIL_UNLOCKED = -1
 local MOST_SOURCES = 100
-local LAST_VERDICT = 6 + tonumber(ARGV[19])
-local CHALLENGE = 14 + LAST_VERDICT  -- its first argument
+local LAST_VERDICT = 6 + tonumber(ARGV[11])
+local CHALLENGE = 6 + LAST_VERDICT  -- its first argument
+
+local function numbers(text)
+  local found = {}
+  for number in string.gmatch(text, '%S+') do
+    found[#found + 1] = tonumber(number)
+  end
+  return found
+end
 
 -- A tally is the text 'failures since locks until consecutive'.
 local function read(text)
-  local tally = { 0, 0, 0, 0, 0 }
-  local i = 1
-  for number in string.gmatch(text or '', '%S+') do
-    tally[i] = tonumber(number)
-    i = i + 1
-  end
-  return tally
+  return text and numbers(text) or { 0, 0, 0, 0, 0 }
 end
 
 local function written(tally)
@@ -92,7 +94,7 @@ end
 
 local function settled(verdict, locked_until)
   for i = 7, LAST_VERDICT do
-    local lifetime = ARGV[13 + i]
+    local lifetime = ARGV[5 + i]
     local record = ARGV[3] .. ' ' .. string.format('%.0f', now + tonumber(lifetime)) .. ' ' .. verdict
     redis.call('SET', KEYS[i], record, 'PX', lifetime)
   end
@@ -147,30 +149,32 @@ elseif string.sub(verdict, 1, 7) == 'accept:' then  -- the password alone, or a 
   return accepted(verdict)
 end
 
-if ARGV[10] == '0' then
+if ARGV[10] == '' then
   return not_accepted(verdict, 0)
 end
+local counted, same_value, limit_by_source, limit_by_user, most_consecutive
+counted, same_value, limit_by_source, limit_by_user, window, lock, longest, most_consecutive =
+  unpack(numbers(ARGV[10]))
 -- A mark holds the time until which the same value is not counted again.
 local marked_until = tonumber(redis.call('GET', KEYS[6]) or '0')
 if marked_until > now then
   return not_accepted(verdict, 0)
 end
-redis.call('SET', KEYS[6], string.format('%.0f', now + tonumber(ARGV[12])), 'PX', ARGV[12])
+redis.call('SET', KEYS[6], string.format('%.0f', now + same_value), 'PX', same_value)
 
-local counted = ARGV[11] == '1'
-if counted then
-  user = count(user, tonumber(ARGV[14]))
+if counted == 1 then
+  user = count(user, limit_by_user)
 end
 user[5] = user[5] + 1
-if user[5] >= tonumber(ARGV[18]) then
+if user[5] >= most_consecutive then
   user[4] = UNTIL_UNLOCKED
 end
 redis.call('SET', KEYS[3], written(user))
-if not counted then
+if counted == 0 then
   return not_accepted(verdict, lock_of(user, here))
 end
 
-here = count(here, tonumber(ARGV[13]))
+here = count(here, limit_by_source)
 if redis.call('HLEN', KEYS[4]) >= MOST_SOURCES then
   local tallies = redis.call('HGETALL', KEYS[4])
   for i = 1, #tallies, 2 do
