@@ -145,17 +145,19 @@ class LogFile:
         self.lines_lost = 0
         """Lines that could not be written, or not wholly, since the start."""
 
-    def write(self, line: str) -> None:
+    def write(self, line: str | bytes) -> None:
         """Write a line, or drop it where it can't be: a full disk must not stop a login.
 
         The first line that can be written again is followed by one that says how many are lost.
         """
         try:
             if self._descriptor is None:
-                sys.stderr.write(line + "\n")
+                sys.stderr.write((line if isinstance(line, str) else line.decode()) + "\n")
                 sys.stderr.flush()
             else:
-                self._append(self._descriptor, line.encode("utf-8", "backslashreplace") + b"\n")
+                if isinstance(line, str):
+                    line = line.encode("utf-8", "backslashreplace")
+                self._append(self._descriptor, line + b"\n")
         except (OSError, ValueError, AttributeError):  # standard error may be closed, or None
             self._lost()
             return
@@ -249,16 +251,17 @@ def configure(
     """
     destination = LogFile(file)
     renderer = _renderer(log_format, colors=file is None and _is_terminal())
-    processors = [_without_traceback, _tame, renderer]
-    published = [] if publish is None else [_publishing(publish, _LEVELS[level])]
-    lowest = min(level, "info", key=_LEVELS.__getitem__) if published else level
+    last, lowest = renderer, level
+    if publish is not None:
+        last = _publishing(publish, renderer, _LEVELS[level])
+        lowest = min(level, "info", key=_LEVELS.__getitem__)
     structlog.configure(
-        processors=[*processors[:-1], *published, renderer],
+        processors=[_without_traceback, _tame, last],
         logger_factory=lambda *_: destination,
         wrapper_class=structlog.make_filtering_bound_logger(lowest),
     )
     root = logging.getLogger()
-    root.handlers[:] = [_OfLibraries(destination, processors)]
+    root.handlers[:] = [_OfLibraries(destination, [_without_traceback, _tame, renderer])]
     root.setLevel(logging.WARNING)
     return destination
 
@@ -266,15 +269,19 @@ def configure(
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
 
 
-def _publishing(publish: Callable[[bytes], None], least: int) -> structlog.typing.Processor:
-    """Return what publishes a tamed line, and drops one that came this far for that alone."""
+def _publishing(
+    publish: Callable[[bytes], None], renderer: structlog.typing.Processor, least: int
+) -> structlog.typing.Processor:
+    """Return what publishes a tamed line and renders it, if it did not come for the one alone."""
 
-    def processor(_logger: object, method: str, event: Event) -> Event:
+    def processor(logger: object, method: str, event: Event) -> Any:  # noqa: ANN401 - as renderer
+        line = None
         if event["event"] in RESULTS:
-            publish(orjson.dumps(event))
+            line = _json(logger, method, event)
+            publish(line)
         if _LEVELS[method] < least:
             raise structlog.DropEvent
-        return event
+        return line if line is not None and renderer is _json else renderer(logger, method, event)
 
     return processor
 
@@ -284,13 +291,11 @@ def _is_terminal() -> bool:
 
 
 def _renderer(log_format: str, *, colors: bool) -> structlog.typing.Processor:
-    if log_format == "json":
-        return structlog.processors.JSONRenderer(serializer=_json)
-    return _console(colors=colors)
+    return _json if log_format == "json" else _console(colors=colors)
 
 
-def _json(event: Event, **_options: object) -> str:
-    return orjson.dumps(event).decode()
+def _json(_logger: object, _method: str, event: Event) -> bytes:
+    return orjson.dumps(event)
 
 
 def console_lines(*, colors: bool) -> Callable[[Event], str]:
