@@ -77,13 +77,10 @@ def revealed_password(hidden: bytes, authenticator: bytes, shared_secret: bytes)
     length = len(hidden)
     if length % _BLOCK_OCTETS or not _BLOCK_OCTETS <= length <= _MAX_PASSWORD_OCTETS:
         return None
-    keystream = b"".join(
-        hashlib.md5(shared_secret + previous, usedforsecurity=False).digest()
-        for previous in (
-            authenticator,
-            *(hidden[at : at + _BLOCK_OCTETS] for at in range(0, length - 16, _BLOCK_OCTETS)),
-        )
-    )
+    keystream, previous = b"", authenticator
+    for at in range(0, length, _BLOCK_OCTETS):
+        keystream += hashlib.md5(shared_secret + previous, usedforsecurity=False).digest()
+        previous = hidden[at : at + _BLOCK_OCTETS]
     plain = int.from_bytes(hidden, "big") ^ int.from_bytes(keystream, "big")
     return plain.to_bytes(length, "big").rstrip(b"\0")
 

@@ -102,7 +102,6 @@ def seed_owner(user: str, device_id: str) -> str:
     return f"seed {user} {device_id}"
 
 
-_KEY_VERSION = 2  # its place among the fields of a device
 _GROUPS = 5  # theirs behind the devices, after recovery codes and a requirement
 
 
@@ -162,31 +161,22 @@ class EnrolmentCodec:
 
     def decode(self, user: str, octets: bytes) -> Enrolment | None:
         """Return the Enrolment in *octets*; None where its key has been retired since."""
-        version, known, suspended, devices, *more = orjson.loads(octets)
-        if not all(self._key_ring.knows(fields[_KEY_VERSION]) for fields in devices):
-            return None
+        version, known, suspended, cached, *more = orjson.loads(octets)
+        devices = []
+        for device_id, name, key_version, seed, algorithm, *numbers in cached:
+            if not self._key_ring.knows(key_version):
+                return None
+            plain = self.seed(user, device_id, key_version, bytes.fromhex(seed))
+            devices.append(Device(device_id, name, plain, Algorithm(algorithm), *numbers))
         return Enrolment(
             version,
             known,
             suspended,
-            tuple(self._device(user, *fields) for fields in devices),
+            tuple(devices),
             more[0] if more else 0,  # an entry that the release before this one cached has neither
             Requirement(*more[1:_GROUPS]) if more[1:] else NOTHING_REQUIRED,
             tuple(more[_GROUPS]) if more[_GROUPS:] else (),
         )
-
-    def _device(  # noqa: PLR0917 - the fields in their order in the octets
-        self,
-        user: str,
-        device_id: str,
-        name: str,
-        key_version: int,
-        seed: str,
-        algorithm: str,
-        *numbers: int,
-    ) -> Device:
-        octets = self.seed(user, device_id, key_version, bytes.fromhex(seed))
-        return Device(device_id, name, octets, Algorithm(algorithm), *numbers)
 
     def seed(self, user: str, device_id: str, key_version: int, stored: bytes) -> bytes:
         """Return the seed of a device; a key that does not fit is the operator's to mend."""
