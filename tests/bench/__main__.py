@@ -6,138 +6,178 @@ import json
 import platform
 import statistics
 import sys
-import time
+from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from tests.bench import traffic
-from tests.bench.servers import Measured, contestants
-from tests.bench.traffic import Result
-from tests.support.debian import put_first_on_path
+from tests.bench import hanging, ldap_servers, servers, traffic
+from tests.bench.servers import Contestant, Measured
+from tests.bench.traffic import SOCKETS, Result
+from tests.support.debian import find, put_first_on_path
 
-SOCKETS = 32
-STEP_SECONDS = 30
-SPARE_SECONDS = 12
+Results = dict[int, dict[str, list[Result]]]
+"""Window to the name of a server to what each round saw."""
+
+LDAP_USERS, LDAP_LOGINS, LDAP_WINDOW = 5_000, 2_500, 64
+
+GROUPS = ("local", "ldap", "ldaps", "hanging")
+
+_NEEDED = {
+    "freeradius": ("freeradius", "FreeRADIUS is left out"),
+    f"{servers.FREERADIUS_MODULES}/rlm_ldap.so": ("freeradius-ldap", "FreeRADIUS has no LDAP"),
+    "slapd": ("slapd", "all that needs a directory is left out"),
+}
+"""Program or file to its Debian package, and what it is like without."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Servers that are compared with the first of them; each run is *logins* of *users*."""
+
+    contestants: dict[str, Contestant]
+    users: int
+    logins: int
+    windows: list[int]
 
 
 def main() -> None:
     """Parse the command line, measure, print."""
     put_first_on_path()
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
-    parser.add_argument("--logins", type=int, default=4000, help="distinct users in a run")
+    parser.add_argument("--groups", default=",".join(GROUPS), help="comparisons, by comma")
+    parser.add_argument("--logins", type=int, default=4000, help="local users in a run")
     parser.add_argument("--rounds", type=int, default=5, help="runs of each server, in turn")
-    parser.add_argument("--windows", default="64,16", help="requests kept open, one or several")
+    parser.add_argument("--windows", default="64,16", help="requests kept open, for local users")
     parser.add_argument("--only", help="names of servers, by comma")
     parser.add_argument("--json", type=Path, help="file for every figure")
     options = parser.parse_args()
+    wanted = options.groups.split(",")
+    if unknown := set(wanted) - set(GROUPS):
+        parser.error(f"--groups: {', '.join(unknown)}: not one of {', '.join(GROUPS)}")
+    for needed, (package, without) in _NEEDED.items():
+        if not find(needed):
+            print(f"{without}: apt install {package}", file=sys.stderr)
     windows = [int(window) for window in options.windows.split(",")]
+    tables = [
+        _compared(group, options.rounds, options.only)
+        for name, group in _groups(options.logins, options.rounds, windows).items()
+        if name in wanted
+    ]
+    verdict = ""
+    if "hanging" in wanted and find("slapd") and not options.only:
+        runs, memory = hanging.measured(LDAP_USERS, LDAP_LOGINS, LDAP_WINDOW, options.rounds)
+        tables.append(_rows({LDAP_WINDOW: runs}, memory))
+        verdict = hanging.verdict(*runs.values())
+    _print(tables)
+    print(verdict, end="")
+    if options.json:
+        machine = {"python": platform.python_version(), "processor": platform.machine()}
+        figures = {"machine": machine, "runs": list(chain(*tables)), "hanging": verdict}
+        options.json.write_text(json.dumps(figures, indent=2), "utf-8")
+
+
+def _groups(logins: int, rounds: int, windows: list[int]) -> dict[str, Group]:
+    """Return what is compared by itself: local users, users of a slapd, and those over TLS."""
+    groups = {
+        "local": Group(servers.contestants(), logins * rounds * len(windows), logins, windows)
+    }
+    if find("slapd"):
+        for name, tls in (("ldap", False), ("ldaps", True)):
+            contestants = ldap_servers.contestants(tls=tls)
+            groups[name] = Group(contestants, LDAP_USERS, LDAP_LOGINS, [LDAP_WINDOW])
+    return groups
+
+
+def _compared(group: Group, rounds: int, only: str | None) -> list[dict[str, Any]]:
     chosen = {
         name: server
-        for name, server in contestants().items()
-        if not options.only or name in options.only.split(",")
+        for name, server in group.contestants.items()
+        if not only or name in only.split(",")
     }
-    users = options.logins * options.rounds * len(windows)
     with contextlib.ExitStack() as stack:
-        print(f"Preparing {users} users for {', '.join(chosen)} ...", file=sys.stderr)
-        running = {name: stack.enter_context(server(users)) for name, server in chosen.items()}
+        print(f"Preparing {group.users} users for {', '.join(chosen)} ...", file=sys.stderr)
+        running = {name: stack.enter_context(one(group.users)) for name, one in chosen.items()}
         for name, server in running.items():
-            _warm_up(name, server, users)
-        results = _measured(running, windows, options.rounds, options.logins)
+            print(f"Warming up {name} ...", file=sys.stderr)
+            traffic.warm_up(group.users, server.address, server.pid)
+        results = _measured(running, group, rounds)
         memory = {name: traffic.resident_mib(server.pid) for name, server in running.items()}
-    _print(results, memory, windows)
-    if options.json:
-        options.json.write_text(json.dumps(_figures(results, memory), indent=2), "utf-8")
+    return _rows(results, memory)
 
 
-def _warm_up(name: str, server: Measured, users: int) -> None:
-    """Log everybody in once, with the code before the present one: caches are warm then."""
-    print(f"Warming up {name} ...", file=sys.stderr)
-    batch = 2000
-    for first in range(0, users, batch):
-        chosen = range(first, min(first + batch, users))
-        requests = traffic.encoded(chosen, traffic.time_step(), SOCKETS)
-        result = traffic.run(requests, server.address, 64, SOCKETS, server.pid)
-        if result.accepts != len(chosen):
-            sys.exit(f"{name}: {result.rejects} rejected, {result.lost} lost while warming up")
-    _next_step()
-
-
-def _next_step() -> None:
-    """Wait for a time step that no login has used yet, and that has time enough."""
-    step = traffic.time_step()
-    while traffic.time_step() == step:
-        time.sleep(0.05)
-
-
-def _room_in_step() -> None:
-    if STEP_SECONDS - time.time() % STEP_SECONDS < SPARE_SECONDS:
-        _next_step()
-
-
-def _measured(
-    running: dict[str, Measured], windows: list[int], rounds: int, logins: int
-) -> dict[tuple[str, int], list[Result]]:
-    results: dict[tuple[str, int], list[Result]] = {}
-    first = 0
+def _measured(running: dict[str, Measured], group: Group, rounds: int) -> Results:
+    results: Results = {window: {name: [] for name in running} for window in group.windows}
+    turns = traffic.turns(group.users, group.logins)
     for round_number in range(rounds):
-        for window in windows:
+        for window, runs in results.items():
             print(f"Round {round_number + 1} of {rounds}, window {window} ...", file=sys.stderr)
-            users = range(first, first + logins)
+            users = next(turns)
             for name, server in running.items():
-                _room_in_step()
+                traffic.room_in_step()
                 requests = traffic.encoded(users, traffic.time_step(), SOCKETS)
                 result = traffic.run(requests, server.address, window, SOCKETS, server.pid)
-                results.setdefault((name, window), []).append(result)
-            first += logins
+                runs[name].append(result)
     return results
 
 
-def _row(runs: list[Result]) -> dict[str, float]:
-    def median(figures: list[float]) -> float:
-        return statistics.median(figures)
+def _rows(results: Results, memory: dict[str, float]) -> list[dict[str, Any]]:
+    """Return medians of the rounds; *ratio* is the first server's logins a second over this one's.
 
-    return {
-        "logins_per_second": median([run.logins_per_second for run in runs]),
-        "cpu_us_per_login": median([run.cpu_us for run in runs]),
-        "p50_ms": median([run.percentile_ms(50) for run in runs]),
-        "p95_ms": median([run.percentile_ms(95) for run in runs]),
-        "p99_ms": median([run.percentile_ms(99) for run in runs]),
-        "rejected": sum(run.rejects for run in runs),
-        "lost": sum(run.lost for run in runs),
-    }
-
-
-def _figures(
-    results: dict[tuple[str, int], list[Result]], memory: dict[str, float]
-) -> dict[str, Any]:
-    return {
-        "machine": {"python": platform.python_version(), "processor": platform.machine()},
-        "memory_mib": memory,
-        "runs": [
-            {"server": name, "window": window, **_row(runs)}
-            for (name, window), runs in results.items()
-        ],
-    }
-
-
-def _print(
-    results: dict[tuple[str, int], list[Result]], memory: dict[str, float], windows: list[int]
-) -> None:
-    print(f"{'server':<20}{'window':>7}{'logins/s':>10}{'ratio':>7}{'CPU us':>8}", end="")
-    print(f"{'p50 ms':>8}{'p95 ms':>8}{'p99 ms':>8}{'refused':>9}{'lost':>6}{'MiB':>6}")
-    for window in windows:
-        ours = _row(results[next(iter(results))[0], window])["logins_per_second"]
-        for (name, of_window), runs in results.items():
-            if of_window != window:
-                continue
-            row = _row(runs)
-            print(
-                f"{name:<20}{window:>7}{row['logins_per_second']:>10,.0f}"
-                f"{ours / row['logins_per_second']:>7.2f}{row['cpu_us_per_login']:>8.0f}"
-                f"{row['p50_ms']:>8.2f}{row['p95_ms']:>8.2f}{row['p99_ms']:>8.2f}"
-                f"{row['rejected']:>9.0f}{row['lost']:>6.0f}{memory[name]:>6.0f}"
+    *memory* is in MiB by server.
+    """
+    rows = []
+    for window, of_window in results.items():
+        speeds = {
+            name: statistics.median(run.logins_per_second for run in runs)
+            for name, runs in of_window.items()
+        }
+        ours = next(iter(speeds.values()))
+        for name, runs in of_window.items():
+            percentiles = {
+                f"p{percent}_ms": statistics.median(run.percentile_ms(percent) for run in runs)
+                for percent in (50, 95, 99)
+            }
+            rows.append(
+                {
+                    "server": name,
+                    "window": window,
+                    "logins_per_second": speeds[name],
+                    "ratio": ours / speeds[name],
+                    "cpu_us_per_login": statistics.median(run.cpu_us for run in runs),
+                    **percentiles,
+                    "refused": sum(run.rejects for run in runs),
+                    "lost": sum(run.lost for run in runs),
+                    "resident_mib": memory[name],
+                }
             )
-    print("ratio: logins/s of radius-mfa over that server's; medians of the rounds")
+    return rows
+
+
+_COLUMNS = {
+    "server": ("server", "<24", ""),
+    "window": ("window", ">7", ""),
+    "logins_per_second": ("logins/s", ">10", ",.0f"),
+    "ratio": ("ratio", ">7", ".2f"),
+    "cpu_us_per_login": ("CPU us", ">8", ".0f"),
+    "p50_ms": ("p50 ms", ">8", ".2f"),
+    "p95_ms": ("p95 ms", ">8", ".2f"),
+    "p99_ms": ("p99 ms", ">8", ".2f"),
+    "refused": ("refused", ">9", ""),
+    "lost": ("lost", ">6", ""),
+    "resident_mib": ("MiB", ">6", ".0f"),
+}
+"""Figure to its heading, its width, and how it is written."""
+
+
+def _print(tables: list[list[dict[str, Any]]]) -> None:
+    print("".join(format(heading, width) for heading, width, _ in _COLUMNS.values()))
+    for rows in tables:
+        for row in rows:
+            cells = [format(row[name], width + form) for name, (_, width, form) in _COLUMNS.items()]
+            print("".join(cells))
+        print()
+    print("ratio: logins/s of the first over that server's; medians of the rounds")
 
 
 if __name__ == "__main__":

@@ -4,14 +4,14 @@ import asyncio
 import contextlib
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
@@ -36,6 +36,12 @@ class Measured:
 
     address: tuple[str, int]
     pid: int
+
+
+Contestant = Callable[[int], AbstractContextManager[Measured]]
+"""Runs a server that knows so many users."""
+
+FREERADIUS_MODULES = "/usr/lib/freeradius"
 
 
 def free_port(kind: socket.SocketKind = socket.SOCK_DGRAM) -> int:
@@ -84,22 +90,45 @@ def wait_for_udp(port: int, started: subprocess.Popen[bytes], folder: Path) -> N
 
 @contextlib.contextmanager
 def radius_mfa(users: int) -> Iterator[Measured]:
-    """Run ours, everything switched on: replay, lockout, caches, JSON log, metrics."""
+    """Run ours with local users, their passwords in the credential cache."""
+    local = {
+        "credential_cache_seconds": 86_400,
+        "argon2_memory_kib": 8_192,  # only the warm-up hashes
+        "argon2_iterations": 1,
+    }
+    with ours({"local": local}, local_users(users)) as (measured, _):
+        yield measured
+
+
+@dataclass(frozen=True)
+class Owner:
+    """A user with the seed of number *index*, known by *key*; a local one has no *directory*."""
+
+    index: int
+    key: str
+    directory: str | None = None
+
+
+def local_users(users: int) -> list[Owner]:
+    """Return so many users of the local directory."""
+    return [Owner(index, traffic.user_name(index)) for index in range(users)]
+
+
+@contextlib.contextmanager
+def ours(directory: dict[str, Any], owners: Sequence[Owner]) -> Iterator[tuple[Measured, Path]]:
+    """Run ours, everything switched on: replay, lockout, caches, JSON log, metrics.
+
+    Gives the log's path as well.
+    """
     with tempfile.TemporaryDirectory(prefix="bench-") as name, tcp_redis() as redis_port:
         folder = Path(name)
-        config = folder / "radius-mfa.toml"
+        config, log = folder / "radius-mfa.toml", folder / "auth.log"
         settings = {
             "data_folder": name,
             "radius": {"listen": [f"127.0.0.1:{free_port()}"]},
             "redis": {"url": f"redis://127.0.0.1:{redis_port}"},
-            "directory": {
-                "local": {
-                    "credential_cache_seconds": 86_400,
-                    "argon2_memory_kib": 8_192,  # only the warm-up hashes
-                    "argon2_iterations": 1,
-                }
-            },
-            "log": {"format": "json", "file": str(folder / "auth.log")},
+            "directory": directory,
+            "log": {"format": "json", "file": str(log)},
             "metrics": {"listen": f"127.0.0.1:{free_port(socket.SOCK_STREAM)}"},
             "client": [
                 {"name": "bench", "address": "127.0.0.1", "secret": traffic.SECRET.decode()}
@@ -107,38 +136,42 @@ def radius_mfa(users: int) -> Iterator[Measured]:
         }
         config.write_text(tomlkit.dumps(settings), "utf-8")
         keyring.create(folder / "keyring")
-        asyncio.run(_fill(config, users))
+        asyncio.run(fill(config, owners))
         command = [sys.executable, "-m", "radius_mfa", "-c", str(config), "serve"]
         with process(command, folder, PYTHONPATH=str(Path.cwd())) as started:
-            log = folder / "auth.log"
             eventually(
                 lambda: log.exists() and "server.started" in log.read_text("utf-8"), "the server"
             )
             port = load(config, {}).settings.radius.listen[0].rpartition(":")[2]
-            yield Measured(("127.0.0.1", int(port)), started.pid)
+            yield Measured(("127.0.0.1", int(port)), started.pid), log
 
 
-async def _fill(config: Path, users: int) -> None:
+async def fill(config: Path, owners: Sequence[Owner]) -> None:
+    """Put *owners* on record, each with a device, and with PASSWORD where they are local."""
     async with open_stores(load(config, {}).settings) as stores:
         password_hash = await _hash(stores)
         async with stores.database.session() as session, session.begin():
             now = utc_now()
             session.add_all(
-                MfaUser(name=traffic.user_name(index), created_at=now) for index in range(users)
+                MfaUser(name=owner.key, created_at=now, directory=owner.directory)
+                for owner in owners
             )
             await session.flush()
-            for index in range(users):
-                name, device_id = traffic.user_name(index), f"device-{index}"
+            for number, owner in enumerate(owners):
+                device_id = f"device-{number}"
                 version, seed = stores.key_ring.encrypt(
-                    traffic.seed(index), seed_owner(name, device_id)
+                    traffic.seed(owner.index), seed_owner(owner.key, device_id)
                 )
-                session.add(
-                    LocalUser(name=name, password_hash=password_hash, password_changed_at=now)
-                )
+                if owner.directory is None:
+                    session.add(
+                        LocalUser(
+                            name=owner.key, password_hash=password_hash, password_changed_at=now
+                        )
+                    )
                 session.add(
                     DeviceRecord(
                         device_id=device_id,
-                        user=name,
+                        user=owner.key,
                         name="phone",
                         algorithm="SHA1",
                         digits=6,
@@ -177,24 +210,39 @@ def minimal_pyrad(users: int) -> Iterator[Measured]:
 @contextlib.contextmanager
 def freeradius(users: int) -> Iterator[Measured]:
     """Run FreeRADIUS: users in rlm_files, rlm_totp, replay by SET NX in Redis."""
+    with freeradius_with(users, f'Cleartext-Password := "{traffic.PASSWORD}", ') as measured:
+        yield measured
+
+
+@contextlib.contextmanager
+def freeradius_with(
+    users: int, check: str = "", *, module: str = "", search: str = "", proof: str = "pap"
+) -> Iterator[Measured]:
+    """Run FreeRADIUS with seeds in rlm_files, and what is said of the passwords.
+
+    *check* stands before each user's seed, *module* is one more, *search* is called for who the
+    user is and *proof* for the password.
+    """
     binary = find("freeradius")
     assert binary is not None
     with tempfile.TemporaryDirectory(prefix="bench-") as name, tcp_redis() as redis_port:
         folder, port = Path(name), free_port()
         lines = [
-            f'{traffic.user_name(i)} Cleartext-Password := "{traffic.PASSWORD}", '
-            f'TOTP-Secret := "{traffic.base32_seed(i)}"\n'
+            f'{traffic.user_name(i)} {check}TOTP-Secret := "{traffic.base32_seed(i)}"\n'
             for i in range(users)
         ]
         (folder / "users").write_text("".join(lines), "ascii")
         (folder / "dictionary").write_text("$INCLUDE /usr/share/freeradius/dictionary\n", "ascii")
         template = Template((Path(__file__).parent / "radiusd.conf").read_text("ascii"))
         text = template.substitute(
-            libdir="/usr/lib/freeradius",
+            libdir=FREERADIUS_MODULES,
             folder=name,
             secret=traffic.SECRET.decode(),
             redis_port=redis_port,
             port=port,
+            module=module,
+            search=search,
+            proof=proof,
         )
         (folder / "radiusd.conf").write_text(text, "ascii")
         with process([binary, "-f", "-d", name, "-l", f"{name}/radius.log"], folder) as started:
@@ -202,9 +250,9 @@ def freeradius(users: int) -> Iterator[Measured]:
             yield Measured(("127.0.0.1", port), started.pid)
 
 
-def contestants() -> dict[str, Any]:
-    """Return the servers that can run here, ours first."""
-    found: dict[str, Any] = {"radius-mfa": radius_mfa, "minimal pyrad": minimal_pyrad}
-    if shutil.which("freeradius") or find("freeradius"):
+def contestants() -> dict[str, Contestant]:
+    """Return the servers with users of their own that can run here, ours first."""
+    found: dict[str, Contestant] = {"radius-mfa": radius_mfa, "minimal pyrad": minimal_pyrad}
+    if find("freeradius"):
         found["FreeRADIUS + Redis"] = freeradius
     return found

@@ -6,9 +6,10 @@ import hmac
 import os
 import selectors
 import socket
+import sys
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from tests.support.radius import (
@@ -29,6 +30,8 @@ PASSWORD = "Passw0rd!"
 IDENTIFIERS = 256
 HEADER_OCTETS = 20
 REPLY_SECONDS = 5.0
+SOCKETS = 32
+STEP_SECONDS, SPARE_SECONDS = 30, 12
 
 
 def user_name(index: int) -> str:
@@ -56,18 +59,53 @@ def code(index: int, time_step: int) -> str:
 
 def time_step() -> int:
     """Return the present time step of 30 s."""
-    return int(time.time()) // 30
+    return int(time.time()) // STEP_SECONDS
 
 
-def encoded(users: Sequence[int], step: int, sockets: int) -> list[bytes]:
-    """Return the Access-Request of each user; request i leaves from socket i modulo *sockets*."""
+def next_step() -> None:
+    """Wait for a time step that no login has used yet."""
+    step = time_step()
+    while time_step() == step:
+        time.sleep(0.05)
+
+
+def room_in_step() -> None:
+    """Wait until the time step has time enough for a run."""
+    if STEP_SECONDS - time.time() % STEP_SECONDS < SPARE_SECONDS:
+        next_step()
+
+
+def turns(users: int, logins: int) -> Iterator[range]:
+    """Return whose turn it is, *logins* at a time; all over again in a fresh time step."""
+    while True:
+        for first in range(0, users - logins + 1, logins):
+            yield range(first, first + logins)
+        next_step()
+
+
+def warm_up(users: int, server: tuple[str, int], pid: int, realm: str = "") -> None:
+    """Log everybody in once, in a time step that is over afterwards: caches are warm then."""
+    batch = 2000
+    for first in range(0, users, batch):
+        chosen = range(first, min(first + batch, users))
+        result = run(encoded(chosen, time_step(), SOCKETS, realm), server, 64, SOCKETS, pid)
+        if result.accepts != len(chosen):
+            sys.exit(f"{result.rejects} rejected, {result.lost} lost while warming up")
+    next_step()
+
+
+def encoded(users: Iterable[int], step: int, sockets: int, realm: str = "") -> list[bytes]:
+    """Return the Access-Request of each user; request i leaves from socket i modulo *sockets*.
+
+    *realm* follows each user's name.
+    """
     requests = []
     for number, index in enumerate(users):
         authenticator = os.urandom(16)
         typed = (PASSWORD + code(index, step)).encode()
         fields = [
             (MESSAGE_AUTHENTICATOR, bytes(16)),
-            (USER_NAME, user_name(index).encode()),
+            (USER_NAME, (user_name(index) + realm).encode()),
             (USER_PASSWORD, hide(typed, SECRET, authenticator)),
             (NAS_IDENTIFIER, b"bench"),
             (CALLING_STATION_ID, b"198.51.100.%d" % (index % 250)),

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.bench import traffic
-from tests.bench.servers import _fill
+from tests.bench.servers import fill, local_users
 from tests.soak.hostile import VICTIM, Storm
 from tests.support.server import RunningServer, Site, eventually
 
@@ -142,7 +142,7 @@ class Soak:
             "log": {"level": "info", "file": str(log_file)},
         }
         site.serve_metrics()
-        asyncio.run(_fill(site.config, self._users))
+        asyncio.run(fill(site.config, local_users(self._users)))
         site.add_users([VICTIM])
         site.change_codes_every(STEP_SECONDS)
         tasks = self._folder / "tasks"

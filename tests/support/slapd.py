@@ -92,10 +92,14 @@ def group(name: str, *members: str) -> Any:
 class RealSlapd(ThrowawayServer):
     """A throwaway slapd with TLS. Use as a context manager; it can be hung and ended."""
 
-    def __init__(self, address: str = "127.0.0.1", extra: str = "") -> None:
+    def __init__(
+        self, address: str = "127.0.0.1", extra: str = "", *, log_level: int = 256
+    ) -> None:
+        """Add *extra* to the configuration; *log_level* 256 logs every operation, 0 nothing."""
         super().__init__("rmfa-slapd-")
         self.address = address
         self._extra = extra
+        self._log_level = str(log_level)
         self.port = free_port(address)
         self.tls_port = free_port(address)
         self.authority = Authority(self.folder)
@@ -174,7 +178,15 @@ class RealSlapd(ThrowawayServer):
         )
         with (self.folder / "log").open("ab") as output:
             self.process = subprocess.Popen(
-                [tool("slapd"), "-f", self.folder / "slapd.conf", "-h", urls, "-d", "256"],
+                [
+                    tool("slapd"),
+                    "-f",
+                    self.folder / "slapd.conf",
+                    "-h",
+                    urls,
+                    "-d",
+                    self._log_level,
+                ],
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
