@@ -119,13 +119,29 @@ class Directories:
     async def looked_up(self, name: str) -> Identity:
         """Return whom the canonical *name* stands for, without looking at what is kept."""
         owner = self._by_realm.get(realm_split(name)[1])
-        if owner is None and await self.local.holds(name):
-            return Identity(name, name, LOCAL)
-        for directory in [owner] if owner else self.ldap:
-            found = await directory.find(name)
-            if found is not None:
-                return found
-        return Identity(name, name)
+        if owner is None:
+            return await self._in_order(name)
+        return await owner.find(name) or Identity(name, name)
+
+    async def _in_order(self, name: str) -> Identity:
+        """Return whom a *name* without a realm stands for.
+
+        The local directory comes first. Where it had no such name a while ago it is asked last,
+        so that SQL is asked of those alone whom no other directory has.
+        """
+        asked_last, local = await self.local.lacked(name), Identity(name, name, LOCAL)
+        if not asked_last and await self.local.holds(name):
+            return local
+        try:
+            for directory in self.ldap:
+                found = await directory.find(name)
+                if found is not None:
+                    return found
+        except BackendUnavailable:
+            if asked_last and await self.local.holds(name):
+                return local
+            raise
+        return local if asked_last and await self.local.holds(name) else Identity(name, name)
 
     def _keep(self, name: str, identity: Identity, now: float) -> None:
         kept, others, limit = self._users, self._strangers, KEPT_USERS

@@ -26,6 +26,11 @@ from radius_mfa.stores.records import AdminRecord, LocalUser, MfaUser, utc_now
 
 REMEMBERED_USERS = 100_000
 
+NAMES_SECONDS = 60.0
+"""How long the names on record are kept where there are few of them."""
+
+FEW_NAMES = 1_000
+
 
 @dataclass(slots=True)
 class _Remembered:
@@ -56,12 +61,32 @@ class LocalDirectory:
         self._cache_seconds = credential_cache_seconds
         self._cache_key = secrets.token_bytes(32)
         self._remembered: OrderedDict[str, _Remembered] = OrderedDict()
+        self._names: frozenset[str] | None = None
+        self._names_end = 0.0
 
     async def holds(self, user: str) -> bool:
         """Return whether *user* is on record here."""
         async with self._enrolments.database.session() as session:
             record = await session.get(MfaUser, user)
         return record is not None
+
+    async def lacked(self, user: str) -> bool:
+        """Return whether *user* was not on record within the last NAMES_SECONDS.
+
+        False where that is not known: with more than FEW_NAMES, or without an answer so far.
+        """
+        now = monotonic()
+        if now >= self._names_end:
+            self._names_end = now + NAMES_SECONDS  # who comes meanwhile goes by the old ones
+            with suppress(BackendUnavailable):
+                self._names = await self._few_names()
+        return self._names is not None and user not in self._names
+
+    async def _few_names(self) -> frozenset[str] | None:
+        query = select(MfaUser.name).where(MfaUser.directory.is_(None)).limit(FEW_NAMES + 1)
+        async with self._enrolments.database.session() as session:
+            names = frozenset(await session.scalars(query))
+        return names if len(names) <= FEW_NAMES else None
 
     async def verify(self, user: str, password: str, enrolment: Enrolment) -> PasswordVerdict:
         """Return whether *password* is the user's; an unknown user costs as much as a known one."""

@@ -47,12 +47,18 @@ class Users(FakeLdap):
 
 @dataclass
 class Local:
-    """Stands where the local directory is."""
+    """Stands where the local directory is; *known* is what it had a while ago, if it knows."""
 
     users: set[str] = field(default_factory=lambda: {"bob", "local@corp.example"})
+    known: set[str] | None = None
     asked: list[str] = field(default_factory=list)
+    looked_for: list[str] = field(default_factory=list)
+
+    async def lacked(self, user: str) -> bool:
+        return self.known is not None and user not in self.known
 
     async def holds(self, user: str) -> bool:
+        self.looked_for.append(user)
         return user in self.users
 
     async def verify(self, user: str, password: str, _enrolment: Enrolment) -> PasswordVerdict:
@@ -116,6 +122,22 @@ async def test_a_realm_decides_alone_else_the_order_does(
     world: World, typed: str, directory: str
 ) -> None:
     assert await world.whose(typed) == directory
+
+
+@pytest.mark.parametrize("known", [{"bob"}, {"bob", "local@corp.example"}, {"alice"}])
+async def test_the_local_directory_is_asked_last_about_a_name_it_lacked(
+    world: World, known: set[str]
+) -> None:
+    """Who was added since is found all the same, whatever the others do; SQL is spared."""
+    world.local.known = known
+    expected = {"alice": "first", "local@corp.example": "local", "nobody": ""}
+    assert {name: await world.whose(name) for name in expected} == expected
+    assert ("alice" in world.local.looked_for) == ("alice" in known)
+    world.first.silent = True
+    world.local.users.add("dave")
+    assert await world.whose("dave") == "local"
+    with pytest.raises(BackendUnavailable):
+        await world.known.identify("carol")
 
 
 async def test_the_same_name_in_two_directories_is_two_users(world: World) -> None:
