@@ -4,9 +4,10 @@ Judges what may be asked, and leaves to ``policy.requirement`` what comes of it.
 acts is bound where the process begins to act for somebody (``stores.audit.acting_as``).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from functools import partial
+from typing import Any
 
 from radius_mfa.errors import Refused
 from radius_mfa.policy import requirement
@@ -18,14 +19,15 @@ from radius_mfa.policy.requirement import (
     MAX_REASON_CHARACTERS,
     Requirement,
 )
-from radius_mfa.stores.interfaces import EnrolmentRecords, Unlocking
+from radius_mfa.stores.interfaces import EnrolmentRecords, Identity, Prospect, Unlocking
 
 
 class EnrolmentService:
     """One object serves every admin. *now* is Unix time in seconds, as all moments here.
 
     What is done to several users is done to all of them or, where one is unknown, to none.
-    Each method returns whom it changed.
+    Each method returns whom it changed. *newcomers* are users of other directories, put on record
+    with the act where they are not; *group* says for the audit trail as whose members.
     """
 
     def __init__(self, records: EnrolmentRecords, unlocking: Unlocking) -> None:
@@ -38,6 +40,9 @@ class EnrolmentService:
         now: float,
         days: int = DEFAULT_DAYS,
         starts: float | None = None,
+        *,
+        newcomers: Sequence[Identity] = (),
+        group: str = "",
     ) -> list[str]:
         """Require a second factor within *days* (0: at once) of *starts*, or of now.
 
@@ -45,27 +50,41 @@ class EnrolmentService:
         """
         _check_days(days, least=0)
         change = partial(requirement.required, now=now, days=days, starts=starts)
-        detail = {"days": days} | ({} if starts is None else {"from": iso(starts)})
+        detail = {"days": days} | ({} if starts is None else {"from": iso(starts)}) | _of(group)
         return await self._records.change_requirements(
-            list(users), "requirement.require", change, **detail
+            list(users), "requirement.require", change, newcomers, **detail
         )
 
-    async def withdraw(self, users: Iterable[str]) -> list[str]:
+    async def would_require(self, users: Sequence[str], days: int) -> Prospect:
+        """Return how those stand whom ``require`` is about; Refused as it would be there."""
+        _check_days(days, least=0)
+        return await self._records.prospect(users)
+
+    async def withdraw(self, users: Iterable[str], *, group: str = "") -> list[str]:
         """Require a second factor no longer; devices, exemptions and suspensions stay."""
         return await self._records.change_requirements(
-            list(users), "requirement.withdraw", requirement.withdrawn
+            list(users), "requirement.withdraw", requirement.withdrawn, **_of(group)
         )
 
-    async def extend(self, users: Iterable[str], now: float, days: int = DEFAULT_DAYS) -> list[str]:
+    async def extend(
+        self, users: Iterable[str], now: float, days: int = DEFAULT_DAYS, *, group: str = ""
+    ) -> list[str]:
         """Give *days* more to enrol; users of whom nothing is required are left alone."""
         _check_days(days, least=1)
         change = partial(requirement.extended, now=now, days=days)
         return await self._records.change_requirements(
-            list(users), "requirement.extend", change, days=days
+            list(users), "requirement.extend", change, days=days, **_of(group)
         )
 
     async def exempt(
-        self, users: Iterable[str], now: float, until: float, reason: str
+        self,
+        users: Iterable[str],
+        now: float,
+        until: float,
+        reason: str,
+        *,
+        newcomers: Sequence[Identity] = (),
+        group: str = "",
     ) -> list[str]:
         """Exempt from enrolling until a moment, for a reason: there is none without the two."""
         reason = reason.strip()
@@ -80,14 +99,15 @@ class EnrolmentService:
                 "it can be given again when it ends",
             )
         change = partial(requirement.exempted, until=until, reason=reason)
+        detail = {"until": iso(until), "reason": reason} | _of(group)
         return await self._records.change_requirements(
-            list(users), "requirement.exempt", change, until=iso(until), reason=reason
+            list(users), "requirement.exempt", change, newcomers, **detail
         )
 
-    async def end_exemption(self, users: Iterable[str]) -> list[str]:
+    async def end_exemption(self, users: Iterable[str], *, group: str = "") -> list[str]:
         """End exemptions now."""
         return await self._records.change_requirements(
-            list(users), "requirement.end_exemption", requirement.exemption_ended
+            list(users), "requirement.end_exemption", requirement.exemption_ended, **_of(group)
         )
 
     async def suspend_factor(self, users: Iterable[str], *, suspended: bool) -> list[str]:
@@ -151,6 +171,10 @@ def requirement_words(asked: Requirement, now: float) -> str:
 
 def _day(moment: float) -> str:
     return datetime.fromtimestamp(moment, UTC).astimezone().strftime("%Y-%m-%d %H:%M")
+
+
+def _of(group: str) -> dict[str, Any]:
+    return {"group": group} if group else {}
 
 
 def _check_days(days: int, *, least: int) -> None:

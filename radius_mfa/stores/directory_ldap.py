@@ -5,7 +5,6 @@ Knows its servers in the order of the settings; which directory a user is looked
 """
 
 import re
-import unicodedata
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -14,15 +13,18 @@ from typing import TypeVar
 
 import ldap
 import structlog
-from ldap.dn import is_dn, str2dn
+from ldap.dn import is_dn
 from ldap.filter import escape_filter_chars
 
 from radius_mfa.errors import BackendUnavailable
 from radius_mfa.policy.groups import Group
 from radius_mfa.policy.identity import InvalidUserNameError, canonical_user, realm_split
 from radius_mfa.policy.mail_address import InvalidMailAddressError, mail_address
+from radius_mfa.stores import ldap_listing
 from radius_mfa.stores.interfaces import KEY_PREFIX, Identity, PasswordVerdict, UserMoved
 from radius_mfa.stores.ldap_answers import (
+    ARE_GROUPS,
+    IN_CHAIN,
     NO_SUCH_OBJECT,
     SIZE_LIMIT_EXCEEDED,
     SUCCESS,
@@ -35,6 +37,7 @@ from radius_mfa.stores.ldap_answers import (
     verdict_of_bind,
 )
 from radius_mfa.stores.ldap_connection import Account, LdapConnection, open_connection
+from radius_mfa.stores.ldap_names import first_value, group_name
 from radius_mfa.stores.ldap_server import LdapServer
 from radius_mfa.stores.ldap_transport import LdapFault, Target
 
@@ -48,25 +51,10 @@ MAX_GROUPS = 20_000
 GROUPS_PER_SEARCH = 50
 """How many groups one search of the next level asks for."""
 
-_ARE_GROUPS = "(|{})".format(
-    "".join(
-        f"(objectClass={one})"
-        for one in (
-            "group",
-            "groupOfNames",
-            "groupOfUniqueNames",
-            "groupOfMembers",
-            "posixGroup",
-            "ipaUserGroup",
-        )
-    )
-)
 _ALIKE, _SOME_GROUPS = (3, 1), 50  # letters that names alike may share; how many are read
 
 MAIL = "mail"
 """The attribute that holds a user's mail address in every directory (RFC 4524 section 2.16)."""
-
-_IN_CHAIN = "1.2.840.113556.1.4.1941"  # LDAP_MATCHING_RULE_IN_CHAIN (MS-ADTS 3.1.1.3.4.4.3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +98,7 @@ class LdapDirectory:
             for target in options.targets
         ]
         schema = options.schema
-        self._attributes = [
+        self.attributes_of_users = [
             one for one in {schema.identifier, schema.name, MAIL, *schema.state} if one != "dn"
         ]
 
@@ -131,7 +119,7 @@ class LdapDirectory:
             )
             key = f"{KEY_PREFIX}{self.name}/?{name}"
             return Identity(key, name, self.name, PasswordVerdict.AMBIGUOUS)
-        return self._identity(*reply.entries[0]) if reply.entries else None
+        return self.identity(*reply.entries[0]) if reply.entries else None
 
     def _query(self, name: str) -> str:
         r"""Return the filter for *name*.
@@ -153,7 +141,8 @@ class LdapDirectory:
         wanted = terms[0] if len(terms) == 1 else f"(|{''.join(terms)})"
         return f"(&{self.options.schema.query}{wanted})"
 
-    def _identity(self, dn: str, attributes: Attributes) -> Identity:
+    def identity(self, dn: str, attributes: Attributes) -> Identity:
+        """Return the user whose entry it is; BackendUnavailable where it lacks the identifier."""
         schema = self.options.schema
         identifier = immutable_id(schema.identifier, dn, attributes)
         if identifier is None:
@@ -182,7 +171,7 @@ class LdapDirectory:
         try:
             reply = await server.bind(connection, user.dn, password)
         except LdapFault as fault:
-            raise self._unavailable(server, fault) from None
+            raise self.unavailable(server, fault) from None
         verdict = verdict_of_bind(reply)
         if verdict is None:
             raise self._unusable(f"a bind ends in LDAP result {reply.code} {reply.diagnostic}")
@@ -224,8 +213,20 @@ class LdapDirectory:
         reply = await self._read(dn, attributes)
         if reply.code == NO_SUCH_OBJECT or (reply.code == SUCCESS and not reply.entries):
             raise UserMoved("directory", f"{self.name}: the user's entry has moved")
-        self._check(reply, dn)
+        self.check(reply, dn)
         return reply.entries[0][1]
+
+    async def groups_named(self, name: str) -> list[Group]:
+        """Return the groups called *name*; see ``ldap_listing``."""
+        return await ldap_listing.groups_named(self, name)
+
+    async def members(self, group: Group) -> list[Identity]:
+        """Return the users in *group*, nested ones too; see ``ldap_listing``."""
+        return await ldap_listing.members(self, group)
+
+    async def users(self) -> list[Identity]:
+        """Return every user; see ``ldap_listing``."""
+        return await ldap_listing.users(self)
 
     async def groups_like(self, name: str) -> list[str]:
         """Return a group's name, or its distinguished name, where the directory has it.
@@ -240,12 +241,12 @@ class LdapDirectory:
         base = self.options.group_base or self.options.base
         alike = [escape_filter_chars(name[:letters]) + "*" for letters in _ALIKE]
         for pattern in (escape_filter_chars(name), *alike):
-            query = f"(&{_ARE_GROUPS}(cn={pattern}))"
+            query = f"(&{ARE_GROUPS}(cn={pattern}))"
             reply = await self._on_servers(partial(_search_some_groups, base=base, query=query))
             if reply.code != SIZE_LIMIT_EXCEEDED:
-                self._check(reply, base)
+                self.check(reply, base)
             if reply.entries:
-                return [_group_name(dn, values) for dn, values in reply.entries]
+                return [group_name(dn, values) for dn, values in reply.entries]
         return []
 
     async def _no_groups(self, _dn: str) -> dict[str, Group]:
@@ -259,7 +260,7 @@ class LdapDirectory:
         primary = await self._primary_group(dn)
         members = [dn, *(group.dn for group in primary.values())]
         return primary | await self._groups_by(
-            f"({self.options.group_member}:{_IN_CHAIN}:=", members
+            f"({self.options.group_member}:{IN_CHAIN}:=", members
         )
 
     async def _primary_group(self, dn: str) -> dict[str, Group]:
@@ -276,7 +277,7 @@ class LdapDirectory:
         names = [value.decode("utf-8", "replace") for value in values]
         if len(names) > MAX_GROUPS:
             raise self._too_many_groups()
-        return {name.lower(): Group(_first_value(name), name) for name in names}
+        return {name.lower(): Group(first_value(name), name) for name in names}
 
     async def _groups_by_search(self, dn: str) -> dict[str, Group]:
         """Search level by level; a group that was seen is not looked at again."""
@@ -304,10 +305,10 @@ class LdapDirectory:
         reply = await self._on_servers(
             lambda connection: connection.search_pages(base, query, ["cn"], MAX_GROUPS)
         )
-        self._check(reply, base)
+        self.check(reply, base)
         if len(reply.entries) > MAX_GROUPS:
             raise self._too_many_groups()
-        return {dn.lower(): Group(_group_name(dn, values), dn) for dn, values in reply.entries}
+        return {dn.lower(): Group(group_name(dn, values), dn) for dn, values in reply.entries}
 
     def _too_many_groups(self) -> BackendUnavailable:
         return self._unusable(f"a user is in more than {MAX_GROUPS} groups")
@@ -322,7 +323,7 @@ class LdapDirectory:
         try:
             base = self.options.base
             reply = await connection.search(base, ldap.SCOPE_BASE, "(objectClass=*)", ["1.1"])
-            self._check(reply, base)
+            self.check(reply, base)
         except (LdapFault, BackendUnavailable) as error:
             fault_text = error.cause if isinstance(error, BackendUnavailable) else str(error)
             return ServerReport(server.uri, connection.tls, fault=fault_text)
@@ -334,11 +335,11 @@ class LdapDirectory:
         base = self.options.base
         reply = await self._on_servers(
             lambda connection: connection.search(
-                base, ldap.SCOPE_SUBTREE, query, self._attributes, limit
+                base, ldap.SCOPE_SUBTREE, query, self.attributes_of_users, limit
             )
         )
         if reply.code != SIZE_LIMIT_EXCEEDED:
-            self._check(reply, base)
+            self.check(reply, base)
         return reply
 
     async def _read(self, dn: str, attributes: Sequence[str]) -> Reply:
@@ -362,15 +363,16 @@ class LdapDirectory:
                 return server, await ask(server)
             except LdapFault as fault:
                 failed = server, fault
-        raise self._unavailable(*failed)
+        raise self.unavailable(*failed)
 
-    def _unavailable(self, server: LdapServer, fault: LdapFault) -> BackendUnavailable:
+    def unavailable(self, server: LdapServer, fault: LdapFault) -> BackendUnavailable:
+        """Return what to raise about *fault* of *server*."""
         return self._unusable(f"{server.uri}: {fault}")
 
     def _unusable(self, cause: str) -> BackendUnavailable:
         return BackendUnavailable("directory", f"{self.name}: {cause}")
 
-    def _check(self, reply: Reply, base: str) -> None:
+    def check(self, reply: Reply, base: str) -> None:
         """Raise BackendUnavailable for a search that the server refuses, with the cure."""
         if reply.code == SUCCESS:
             return
@@ -417,7 +419,7 @@ def _readable_name(values: Sequence[bytes], dn: str) -> str:
             return canonical_user(value.decode())
         except (UnicodeDecodeError, InvalidUserNameError):
             continue
-    return _first_value(dn)
+    return first_value(dn)
 
 
 def _mail(attributes: Attributes) -> str:
@@ -428,17 +430,3 @@ def _mail(attributes: Attributes) -> str:
         except (UnicodeDecodeError, InvalidMailAddressError):
             continue
     return ""
-
-
-def _group_name(dn: str, attributes: Attributes) -> str:
-    for value in attributes.get("cn", ()):
-        return unicodedata.normalize("NFC", value.decode("utf-8", "replace"))
-    return _first_value(dn)
-
-
-def _first_value(dn: str) -> str:
-    r"""Return ``Sales, EMEA`` of ``CN=Sales\\, EMEA,OU=...``."""
-    try:
-        return str(str2dn(dn)[0][0][1])
-    except (ldap.DECODING_ERROR, IndexError):
-        return dn

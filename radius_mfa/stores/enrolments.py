@@ -28,7 +28,7 @@ from radius_mfa.policy.requirement import NOTHING_REQUIRED, Requirement
 from radius_mfa.policy.totp import Algorithm, Device
 from radius_mfa.stores import audit, keys, mail_queue
 from radius_mfa.stores.audit import Act
-from radius_mfa.stores.interfaces import LOCAL, Identity
+from radius_mfa.stores.interfaces import LOCAL, Identity, Prospect
 from radius_mfa.stores.keyring import KeyRing, WrongKeyError
 from radius_mfa.stores.records import (
     Database,
@@ -39,6 +39,7 @@ from radius_mfa.stores.records import (
     UserGroup,
     begin_writing,
     chunks,
+    insert_of,
     utc_now,
 )
 
@@ -291,50 +292,71 @@ class EnrolmentStore:
         users: Sequence[str],
         act: str,
         change: Callable[[Requirement], Requirement],
+        newcomers: Sequence[Identity] = (),
         **detail: object,
     ) -> list[str]:
         """Apply *change* to what is required of each of *users*; return whom it changed.
 
-        Refused, and nothing changed, where one of them is not on record. Each USERS_AT_ONCE users
-        are one transaction.
+        Those of *newcomers* who are not on record are put there with it, and the others' names
+        and mail addresses are brought up to date. Refused, and nothing changed, where anybody
+        else of *users* is not on record. Each USERS_AT_ONCE users are one transaction.
         """
         names = sorted(set(users))
-        slices = list(chunks(names, USERS_AT_ONCE))
-        async with self.database.session() as session:
-            for some in slices:
-                found = await session.scalars(select(MfaUser.name).where(MfaUser.name.in_(some)))
-                missing = sorted(set(some) - set(found))
-                if missing:
-                    raise NotOnRecord(missing[0])
+        coming = {user.key: user for user in newcomers}
+        missing = set(names) - coming.keys() - await self.known(names)
+        if missing:
+            raise NotOnRecord(min(missing))
         changed = []
-        for some in slices:
-            changed += await self._change_requirements(some, act, change, detail)
+        for some in chunks(names, USERS_AT_ONCE):
+            new = [coming[user] for user in some if user in coming]
+            changed += await self._change_requirements(some, act, change, new, detail)
         return changed
+
+    async def known(self, users: Sequence[str]) -> set[str]:
+        """Return those of *users* who are on record."""
+        found: set[str] = set()
+        async with self.database.session() as session:
+            for some in chunks(users, USERS_AT_ONCE):
+                found |= set(
+                    await session.scalars(select(MfaUser.name).where(MfaUser.name.in_(some)))
+                )
+        return found
+
+    async def prospect(self, users: Sequence[str]) -> Prospect:
+        """Return how *users* stand before anything is asked of them."""
+        names, known, required = sorted(set(users)), 0, 0
+        async with self.database.session() as session:
+            for some in chunks(names, USERS_AT_ONCE):
+                query = select(MfaUser.enrol_by).where(MfaUser.name.in_(some))
+                ends = (await session.scalars(query)).all()
+                known, required = known + len(ends), required + sum(map(bool, ends))
+        return Prospect(len(names), required, len(names) - known)
 
     async def _change_requirements(
         self,
         users: Sequence[str],
         act: str,
         change: Callable[[Requirement], Requirement],
+        newcomers: Sequence[Identity],
         detail: dict[str, object],
     ) -> list[str]:
         async with self.database.session() as session, session.begin():
             await begin_writing(session)
+            acts = await _put_on_record(session, newcomers)
             query = select(MfaUser).where(MfaUser.name.in_(users)).order_by(MfaUser.name)
             records = await session.scalars(query.with_for_update())
             changed = [record for record in records if _apply(record, change)]
             for record in changed:
                 record.version += 1
+            touched = sorted({one.name for one in changed} | {one.subject for one in acts})
             if act == "requirement.require":
                 await _tell(session, Kind.REQUIRED, changed)
             await session.flush()
-            await self._invalidate_all(record.name for record in changed)
-            await audit.append(
-                session, [Act(act, one.name, detail, one.user_name or "") for one in changed]
-            )
-        names = [record.name for record in changed]
-        await self._invalidate_in_flight(*names)
-        return names
+            await self._invalidate_all(touched)
+            acts += [Act(act, one.name, detail, one.user_name or "") for one in changed]
+            await audit.append(session, acts)
+        await self._invalidate_in_flight(*touched)
+        return [record.name for record in changed]
 
     async def reset(
         self, user: str, change: Callable[[Requirement], Requirement], **detail: object
@@ -480,6 +502,15 @@ class EnrolmentStore:
                 record = await session.get_one(UserGroup, (user, written))
                 await session.delete(record)
 
+    async def members_of(self, group: str) -> list[Identity]:
+        """Return who is in a group kept here, whatever the case of its name."""
+        async with self.database.session() as session:
+            names = await session.scalars(select(UserGroup.name).distinct())
+            same = [one for one in names if group_key(one) == group_key(group)]
+            query = select(MfaUser).join(UserGroup, UserGroup.user == MfaUser.name)
+            records = await session.scalars(query.where(UserGroup.name.in_(same)).distinct())
+        return [_identity(one) for one in sorted(records, key=lambda record: record.name)]
+
     async def group_names(self) -> list[str]:
         """Return the name of every group kept here that has a member."""
         async with self.database.session() as session:
@@ -516,7 +547,7 @@ class EnrolmentStore:
         )
         async with self.database.session() as session:
             records = (await session.scalars(query.order_by(MfaUser.name))).all()
-        return [Identity(one.name, user_name, one.directory or LOCAL) for one in records]
+        return [_identity(one) for one in records]
 
     async def user(self, name: str) -> UserOnRecord:
         """Return *name*'s record, or raise Refused."""
@@ -636,6 +667,42 @@ class EnrolmentStore:
                 await end_recovery_codes(session, user)
 
 
+async def _put_on_record(session: AsyncSession, users: Sequence[Identity]) -> list[Act]:
+    """Put users of other directories on record, as they are called there now; return what changed.
+
+    The rows of those who are on record are locked until the transaction ends.
+    """
+    keys = [user.key for user in users]
+    query = select(MfaUser).where(MfaUser.name.in_(keys)).order_by(MfaUser.name)
+    known = {one.name: one for one in await session.scalars(query.with_for_update())}
+    acts, rows, now = [], [], utc_now()
+    for user in users:
+        record, mail = known.get(user.key), user.mail or None
+        if record is None:
+            acts.append(Act("user.add", user.key, {"directory": user.directory}, user.name))
+            rows.append(
+                {
+                    "name": user.key,
+                    "version": int(now.timestamp() * 1000),
+                    "directory": user.directory,
+                    "user_name": user.name,
+                    "created_at": now,
+                    "mail": mail,
+                }
+            )
+            continue
+        if record.user_name != user.name:
+            acts.append(Act("user.rename", user.key, {"to": user.name}, record.user_name or ""))
+            record.user_name, record.version = user.name, record.version + 1
+        if record.mail != mail:
+            acts.append(Act("user.mail", user.key, {"to": mail or ""}, user.name))
+            record.mail, record.version = mail, record.version + 1
+    if rows:  # a portal may be quicker, and then tells everybody itself
+        insert = await insert_of(session, MfaUser)
+        await session.execute(insert.values(rows).on_conflict_do_nothing())
+    return acts
+
+
 async def _tell(session: AsyncSession, kind: Kind, users: Sequence[MfaUser]) -> None:
     """Queue the mails about periods that begin; so short a one needs no reminder besides."""
     await mail_queue.queue(session, kind, [user.name for user in users])
@@ -691,6 +758,10 @@ def _user_on_record(
         tuple(groups),
         user.mail,
     )
+
+
+def _identity(user: MfaUser) -> Identity:
+    return Identity(user.name, user.user_name or user.name, user.directory or LOCAL)
 
 
 def _on_record(record: DeviceRecord) -> DeviceOnRecord:

@@ -173,6 +173,15 @@ class RecoveryCodes(Protocol):
         ...
 
 
+@value
+class Prospect:
+    """Of how many *users* a second factor is *required* already, and how many are *new* here."""
+
+    users: int
+    required: int
+    new: int
+
+
 class EnrolmentRecords(Protocol):
     """What admins change of users' second factors; every change is on the audit trail.
 
@@ -184,9 +193,17 @@ class EnrolmentRecords(Protocol):
         users: Sequence[str],
         act: str,
         change: Callable[[Requirement], Requirement],
+        newcomers: Sequence["Identity"] = (),
         **detail: object,
     ) -> list[str]:
-        """Apply *change* to each of *users*; return whom it changed. Refused for unknown ones."""
+        """Apply *change* to each of *users*; return whom it changed. Refused for unknown ones.
+
+        Those of *newcomers*, users of other directories, are put on record where they are not.
+        """
+        ...
+
+    async def prospect(self, users: Sequence[str]) -> "Prospect":
+        """Return how *users* stand before anything is asked of them."""
         ...
 
     async def reset(

@@ -166,6 +166,22 @@ def account_state(attributes: Attributes, now: float) -> Verdict | None:
 
 # What a kind of directory calls things
 
+GROUP_CLASSES = frozenset(
+    {
+        "group",
+        "groupofnames",
+        "groupofuniquenames",
+        "groupofmembers",
+        "posixgroup",
+        "ipausergroup",
+    }
+)
+"""Object classes of groups, in lower case."""
+
+ARE_GROUPS = f"(|{''.join(f'(objectClass={one})' for one in sorted(GROUP_CLASSES))})"
+
+IN_CHAIN = "1.2.840.113556.1.4.1941"  # LDAP_MATCHING_RULE_IN_CHAIN (MS-ADTS 3.1.1.3.4.4.3)
+
 
 @dataclass(frozen=True, slots=True)
 class Schema:
@@ -268,3 +284,8 @@ def primary_group_sid(attributes: Attributes) -> bytes | None:
         return sids[0][:-_RID_OCTETS] + int(numbers[0]).to_bytes(_RID_OCTETS, "little")
     except (ValueError, OverflowError):
         return None
+
+
+def rid_of(sid: bytes) -> int:
+    """Return the last part of *sid*: what a primaryGroupID says of a group's."""
+    return int.from_bytes(sid[-_RID_OCTETS:], "little")

@@ -61,7 +61,7 @@ class LdapConnection:
         """Take a *handle* over *way*; an operation that takes longer ends the connection."""
         self._handle = handle
         self._way = way
-        self._timeout = timeout_seconds
+        self.timeout_seconds = timeout_seconds
         self._loop = asyncio.get_running_loop()
         self._asked: tuple[int, asyncio.Future[Reply]] | None = None
         self._awaited = 0
@@ -126,7 +126,7 @@ class LdapConnection:
         except ldap.LDAPError as error:
             self.close(_fault(error))
             raise self.fault or _fault(error) from None
-        timer = self._loop.call_later(self._timeout, self._late)
+        timer = self._loop.call_later(self.timeout_seconds, self._late)
         try:
             return await future
         except asyncio.CancelledError:
@@ -138,7 +138,7 @@ class LdapConnection:
             self.used_at = self._loop.time()
 
     def _late(self) -> None:
-        self.close(LdapFault("timeout", f"no answer within {self._timeout:g} s"))
+        self.close(LdapFault("timeout", f"no answer within {self.timeout_seconds:g} s"))
 
     def _readable(self) -> None:
         """Take what has come; one message at a time, for only so None says that there is no more.

@@ -178,3 +178,55 @@ async def test_a_primary_group_counts_and_what_it_is_in(
     names = {group.name for group in await ad.groups(await found(ad, "primary"))}
     assert names >= {"main", "around main"}
     assert "foreign" not in names
+
+
+# Who is in a group
+
+
+async def test_active_directory_is_asked_in_chain(samba: RealSamba, ad: LdapDirectory) -> None:
+    """Nested groups, a loop, a disabled account; each user by the key that a login has."""
+    anna, bert, cleo = (samba.add_user(name, PASSWORD) for name in ("anna", "bert", "cleo"))
+    samba.modify(cleo, userAccountControl="514")
+    inner = samba.add_group("Inner, Group", bert, cleo)
+    outer = samba.add_group("Outer (Group)", anna, inner)
+    samba.join(inner, outer)
+    samba.add_group("Top", outer)
+    for name in ("outer (group)", "Inner, Group", outer, "top"):
+        [group] = await ad.groups_named(name)
+        users = await ad.members(group)
+        assert [user.name for user in users] == ["anna", "bert", "cleo"], name
+        for user in users:
+            assert user == await found(ad, user.name)
+            assert name == outer or group in await ad.groups(user)
+    assert users[2].state is PasswordVerdict.DISABLED
+
+
+async def test_whose_primary_group_it_is_is_a_member(samba: RealSamba, ad: LdapDirectory) -> None:
+    """No member list has them, neither of the group itself nor of one that it is in."""
+    dora = samba.add_user("dora", PASSWORD)
+    staff = samba.add_group("Staff", dora)
+    samba.modify(dora, primaryGroupID=str(rid(samba, staff)))
+    samba.add_group("All staff", staff)
+    for name in ("Staff", "all staff"):
+        assert await members_of(ad, name) == ["dora"]
+    assert "administrator" in await members_of(ad, "Domain Users")
+
+
+def rid(samba: RealSamba, dn: str) -> int:
+    admin = samba.admin
+    [(_, values)] = admin.search_s(dn, ldap.SCOPE_BASE, attrlist=["objectSid"])
+    admin.unbind_s()
+    return int.from_bytes(values["objectSid"][0][-4:], "little")
+
+
+async def test_all_users_of_a_domain_are_people(samba: RealSamba, ad: LdapDirectory) -> None:
+    """Neither computers nor groups."""
+    samba.add_user("erna", PASSWORD)
+    listed = [user.name for user in await ad.users()]
+    assert "erna" in listed
+    assert not any(name.startswith("dc1") for name in listed)
+
+
+async def members_of(ad: LdapDirectory, name: str) -> list[str]:
+    [group] = await ad.groups_named(name)
+    return [user.name for user in await ad.members(group)]

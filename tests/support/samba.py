@@ -188,6 +188,12 @@ class RealSamba(ThrowawayServer):
         admin.unbind_s()
         return dn
 
+    def join(self, group: str, *members: str) -> None:
+        """Put entries into a group, by their DNs."""
+        admin = self.admin
+        admin.modify_s(group, [(ldap.MOD_ADD, "member", [one.encode() for one in members])])
+        admin.unbind_s()
+
     def modify(self, dn: str, **attributes: str | bytes) -> None:
         admin = self.admin
         admin.modify_s(

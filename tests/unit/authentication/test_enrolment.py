@@ -14,6 +14,7 @@ from radius_mfa.authentication.enrolment import (
 )
 from radius_mfa.errors import Refused
 from radius_mfa.policy.requirement import DAY_SECONDS, Requirement
+from radius_mfa.stores.interfaces import Identity, Prospect
 
 NOW = 1_800_000_000.0
 DAY = float(DAY_SECONDS)
@@ -31,12 +32,18 @@ class Records:
         users: Sequence[str],
         act: str,
         change: Callable[[Requirement], Requirement],
+        newcomers: Sequence[Identity] = (),  # noqa: ARG002 - as the records have it
         **_detail: object,
     ) -> list[str]:
         self.acts.append(act)
         before = dict(self.known)
         self.known |= {user: change(self.known[user]) for user in users}
         return [user for user in users if self.known[user] != before[user]]
+
+    async def prospect(self, users: Sequence[str]) -> Prospect:
+        known = [self.known[user] for user in users if user in self.known]
+        required = sum(one.enrol_by is not None for one in known)
+        return Prospect(len(users), required, len(users) - len(known))
 
     async def reset(
         self, user: str, change: Callable[[Requirement], Requirement], **_detail: object
