@@ -4,21 +4,18 @@ import secrets
 import string
 from dataclasses import asdict
 from datetime import datetime
-from time import time
 from typing import Annotated, Any
 
 import tomlkit
 import typer
 
 from radius_mfa.app import nas
-from radius_mfa.authentication.enrolment import totp_words
-from radius_mfa.cli import client_test
+from radius_mfa.cli import client_preview, client_test
 from radius_mfa.cli.client_file import edited, with_client, without_client
 from radius_mfa.cli.common import (
     JsonOption,
     configuration,
     output,
-    plural,
     print_fields,
     print_json,
     print_table,
@@ -28,12 +25,8 @@ from radius_mfa.cli.common import (
 )
 from radius_mfa.cli.exchange import client_named
 from radius_mfa.config import ClientSettings, Settings, without_full_prefix
-from radius_mfa.policy.access import Enrolment, Mode, Need, needed
-from radius_mfa.policy.decision import RejectReason
-from radius_mfa.policy.totp import Device
 from radius_mfa.policy_setup import group_attribute
 from radius_mfa.stores.clients_seen import ClientSeen, may_be_required
-from radius_mfa.stores.enrolments import UserOnRecord
 from radius_mfa.stores.records import utc_now
 from radius_mfa.vendors import AUTO, vendor_defaults
 
@@ -204,79 +197,7 @@ def remove(ctx: typer.Context, name: NameArgument) -> None:
 
 
 app.command("test")(client_test.test_client)
-
-
-@app.command()
-def preview(
-    ctx: typer.Context,
-    name: NameArgument,
-    mode: Annotated[
-        Mode | None, typer.Option(help="The mfa to try. Default: the one that is in force.")
-    ] = None,
-    as_json: JsonOption = False,
-) -> None:
-    """List whom another mfa would cut off at a client; nothing is changed."""
-    in_force = settings(ctx)
-    present = client_named(name, in_force).mfa
-    rules = [
-        rule.name
-        for rule in in_force.rule
-        if (rule.refuse or rule.mfa is not None) and (not rule.client or name in rule.client)
-    ]
-    tried, now = mode or present, time()
-
-    def row(user: UserOnRecord) -> dict[str, str]:
-        known = Enrolment(
-            known=True,
-            suspended=user.suspended_at is not None,
-            devices=_SOME_DEVICE * user.confirmed,
-            requirement=user.requirement,
-        )
-        facts = {"confirmed": user.confirmed, "pending": user.pending}
-        return {
-            "user": user.name,
-            "totp": totp_words(user.requirement, now, **facts),
-            "now": _in_words(needed(known, present, now)),
-            "then": _in_words(needed(known, tried, now)),
-        }
-
-    users = with_stores(ctx, lambda stores: stores.enrolments.users())
-    rows = [row(user) for user in users]
-    cut_off = [
-        row
-        for row in rows
-        if row["then"] in _REFUSED and (tried is present or row["now"] not in _REFUSED)
-    ]
-    if as_json:
-        print_json(
-            {"client": name, "mfa": present, "tried": tried, "rules": rules, "cut_off": cut_off}
-        )
-        return
-    of = f"of {plural(len(users), 'user')}"
-    if tried is present:
-        output.print(f'{name} has mfa = "{present}": {len(cut_off)} {of} can\'t log in there.')
-    else:
-        output.print(
-            f'mfa = "{tried}" in place of "{present}" would cut off {len(cut_off)} {of} at {name}.'
-        )
-    if cut_off:
-        columns = ("USER", "MFA: TOTP", "NOW", "THEN")
-        print_table(columns, [tuple(row.values()) for row in cut_off], "")
-    if rules:
-        output.print(
-            f"Rules may say otherwise for some of them: {', '.join(rules)}. "
-            f"See: radius-mfa policy explain USER --client {name}"
-        )
-
-
-_SOME_DEVICE = (Device("", "", b""),)
-_REFUSED = frozenset(RejectReason)
-
-
-def _in_words(answer: Need | RejectReason) -> str:
-    if isinstance(answer, Need):
-        return "code" if answer is Need.CODE else "password alone"
-    return answer.value
+app.command()(client_preview.preview)
 
 
 def new_shared_secret() -> str:

@@ -22,7 +22,10 @@ def slapd() -> Iterator[RealSlapd]:
     with RealSlapd() as server:
         server.add(
             *(person(name, PASSWORD, mail=[f"{name}@corp.example"]) for name in ("anna", "bert")),
-            *(person(name, PASSWORD) for name in ("cleo", "dora", "eva", "finn", "gina", "hugo")),
+            *(
+                person(name, PASSWORD)
+                for name in ("cleo", "dora", "eva", "finn", "gina", "hugo", "iris")
+            ),
             person("left", PASSWORD, "people", **_SHADOW),
             group("trainees", "cleo"),
             group("vpn", "anna", "bert", "left", TRAINEES),
@@ -187,13 +190,34 @@ def test_a_group_is_extended_exempted_and_withdrawn_as_it_was_required(command: 
     assert not {"gina", "hugo"} & set(required(command))
 
 
+def test_a_preview_names_those_who_never_came(command: Command, slapd: RealSlapd) -> None:
+    """But whom the directory refuses anyway; one that can't be asked is named, not empty."""
+    found = command("client", "preview", "nas", "--mode", "always", "--json").json()
+    assert found["unlisted"] == {}
+    [iris] = [row for row in found["cut_off"] if row["user"] == "iris"]
+    assert (iris["directory"], iris["now"]) == ("corp", "password alone")
+    assert iris["then"] == "not_enrolled"
+    assert "left" not in [row["user"] for row in found["cut_off"]]
+    refused_now = command("client", "preview", "nas").out
+    assert re.search(r"^left .* expired in the directory +expired in", refused_now, re.MULTILINE)
+    assert "iris" not in refused_now
+    slapd.hang()
+    try:
+        away = command("client", "preview", "nas", "--mode", "always")
+    finally:
+        slapd.go_on()
+    assert away.exit_code == 0
+    assert "users of corp who never came here are not among them: corp: ldaps://" in away.err
+    assert "iris" not in away.out
+
+
 def test_everyone_is_who_is_on_record_and_all_whom_a_directory_has(command: Command) -> None:
     """Withdrawing it from everyone puts nobody on record."""
     done = command("user", "require", "--everyone").out
     assert re.search(r"^Required of \d+ users, who can enrol until", done, re.MULTILINE)
     assert re.search(r"^New here, for they never logged in: \d+ of them.$", done, re.MULTILINE)
     assert "Left out: 1 account" in done
-    everyone = ["anna", "bert", "cleo", "dora", "eva", "finn", "gina", "hugo", "local"]
+    everyone = ["anna", "bert", "cleo", "dora", "eva", "finn", "gina", "hugo", "iris", "local"]
     assert required(command) == everyone
-    assert command("user", "withdraw", "--everyone").out == "Withdrawn for 9 users.\n"
+    assert command("user", "withdraw", "--everyone").out == "Withdrawn for 10 users.\n"
     assert required(command) == []
