@@ -1,5 +1,7 @@
 """What can go wrong, sorted by who is owed an answer: nobody, the NAS, or the operator."""
 
+from collections.abc import Sequence
+
 
 class Discard(Exception):
     """A packet owed no reply.
@@ -107,6 +109,16 @@ class BackendUnavailable(Exception):
         super().__init__(f"{backend}: {cause}")
         self.backend = backend
         self.cause = cause
+
+
+class HalfDone(BackendUnavailable):
+    """A backend went away on the way: *done* was done, *left* was not, or may not be."""
+
+    def __init__(self, error: BackendUnavailable, done: Sequence[str], left: Sequence[str]) -> None:
+        said = f"done for {len(done)} before that, not for the other {len(left)}"
+        super().__init__(error.backend, f"{error.cause}: {said}")
+        self.done = done
+        self.left = left
 
 
 class OperatorError(Exception):

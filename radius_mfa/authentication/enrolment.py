@@ -25,7 +25,8 @@ from radius_mfa.stores.interfaces import EnrolmentRecords, Identity, Prospect, U
 class EnrolmentService:
     """One object serves every admin. *now* is Unix time in seconds, as all moments here.
 
-    What is done to several users is done to all of them or, where one is unknown, to none.
+    What is done to several users is done to all of them, or to none: where one is unknown, or a
+    backend is away. Where that can't be, HalfDone says how far it came.
     Each method returns whom it changed. *newcomers* are users of other directories, put on record
     with the act where they are not; *group* says for the audit trail as whose members.
     """
@@ -116,16 +117,22 @@ class EnrolmentService:
         change = partial(requirement.factor_suspended, suspended=suspended)
         return await self._records.change_requirements(list(users), act, change)
 
-    async def reset(self, user: str, now: float, days: int = DEFAULT_DAYS) -> None:
-        """End all devices and recovery codes of *user*, who has *days* to enrol anew."""
+    async def reset(self, users: Iterable[str], now: float, days: int = DEFAULT_DAYS) -> list[str]:
+        """End all devices and recovery codes of *users*, who have *days* to enrol anew."""
         _check_days(days, least=0)
         change = partial(requirement.begun_anew, now=now, days=days)
-        await self._records.reset(user, change, days=days)
+        return await self._records.reset(list(users), change, days=days)
 
-    async def unlock(self, user: str) -> None:
-        """End every lock of *user* and forget the failures."""
-        async with self._records.noted(user, "user.unlock"):
-            await self._unlocking.unlock(user)
+    async def suspend(self, users: Iterable[str], *, suspended: bool) -> list[str]:
+        """Refuse every login of *users* from now on, or no longer."""
+        return await self._records.suspend(list(users), suspended=suspended)
+
+    async def unlock(self, users: Iterable[str]) -> list[str]:
+        """End every lock of *users* and forget the failures.
+
+        They are in Redis, which takes nothing back: HalfDone where it goes away on the way.
+        """
+        return await self._records.note_each(list(users), "user.unlock", self._unlocking.unlock)
 
 
 def iso(moment: float) -> str:

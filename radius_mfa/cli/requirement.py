@@ -214,7 +214,7 @@ def reset(
     if not yes and not typer.confirm(f"End {count} and all recovery codes of {name}?"):
         raise Refused("nothing was changed")
     now = time()
-    with_stores(ctx, lambda stores: stores.service.reset(record.key, now, days))
+    with_stores(ctx, lambda stores: stores.service.reset([record.key], now, days))
     output.print(
         f"{name} has no device any more, and can enrol until {_day(now + days * DAY_SECONDS)}. "
         f"Next: radius-mfa device add {shlex.quote(name)}"

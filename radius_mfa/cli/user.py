@@ -1,7 +1,7 @@
 """``radius-mfa user``: users of the local directory, and what locks or suspends anyone."""
 
 import shlex
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
@@ -31,7 +31,7 @@ from radius_mfa.cli.common import (
     with_user,
     with_users,
 )
-from radius_mfa.errors import Refused
+from radius_mfa.errors import HalfDone, Refused
 from radius_mfa.policy import columns
 from radius_mfa.policy.access import state
 from radius_mfa.policy.columns import TOTP_OF_STATE, Asked, Standing, Totp, asked_of
@@ -245,13 +245,21 @@ def resume(ctx: typer.Context, user: UserArgument, factor: FactorOption = False)
 def unlock(ctx: typer.Context, users: UsersArgument) -> None:
     """End every lock of users and forget the failures."""
 
-    async def work(stores: Stores, found: list[Identity]) -> list[str]:
+    async def work(stores: Stores, found: list[Identity]) -> None:
         records = [await stores.enrolments.user(one.key) for one in found]
-        for record in records:
-            await stores.service.unlock(record.key)
-        return [record.name for record in records]
+        names = {record.key: record.name for record in records}
+        try:
+            done = await stores.service.unlock(names)
+        except HalfDone as half:
+            _say_unlocked(names[key] for key in half.done)
+            raise
+        _say_unlocked(names[key] for key in done)
 
-    for name in with_users(ctx, users, work):
+    with_users(ctx, users, work)
+
+
+def _say_unlocked(names: Iterable[str]) -> None:
+    for name in names:
         output.print(f"{name} is unlocked.")
 
 
@@ -289,7 +297,7 @@ async def _set_suspended(stores: Stores, user: Identity, *, factor: bool, suspen
     if factor:
         await stores.service.suspend_factor([user.key], suspended=suspended)
     else:
-        await stores.enrolments.suspend(user.key, suspended=suspended)
+        await stores.service.suspend([user.key], suspended=suspended)
     return record.name
 
 

@@ -72,7 +72,7 @@ FAULTS: dict[int | str, tuple[str, str]] = {
     ),
     503: (
         "The portal can't work just now",
-        "A part that it needs does not answer. Nothing was changed. Try again in a minute.",
+        "A part that it needs does not answer. In a minute, look what was done, and try again.",
     ),
 }
 """Title and advice of each page that stands for a fault, by status."""

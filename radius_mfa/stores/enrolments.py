@@ -15,11 +15,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 import orjson
-from sqlalchemy import ColumnElement, delete, func, select, update
+from sqlalchemy import ColumnElement, Select, delete, func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from radius_mfa.errors import BackendUnavailable, Refused
+from radius_mfa.errors import BackendUnavailable, HalfDone, Refused
 from radius_mfa.policy.access import Enrolment
 from radius_mfa.policy.groups import group_key, unfit_group
 from radius_mfa.policy.mail import REMINDER_SECONDS, Kind
@@ -43,8 +43,15 @@ from radius_mfa.stores.records import (
     utc_now,
 )
 
-USERS_AT_ONCE = 500
+USERS_AT_ONCE = 5_000
 """How many users one transaction changes: it ends long before the barrier in Redis does."""
+
+CHUNK = 500
+"""Users in one statement."""
+
+
+Work = Callable[[AsyncSession, Sequence[MfaUser]], Awaitable[Sequence[MfaUser]]]
+"""Changes the records of many users, and returns those that it changed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,6 +281,40 @@ class EnrolmentStore:
             await audit.append(session, [Act(act, user, detail, record.user_name or "")])
             yield
 
+    async def note_each(
+        self, users: Sequence[str], act: str, work: Callable[[str], Awaitable[None]]
+    ) -> list[str]:
+        """Do *work* to each of *users* elsewhere, such as in Redis; return to whom it was done.
+
+        It is on the audit trail of these and of nobody else, even where the others were out of
+        reach: then HalfDone. Refused, and nothing done, where one of them is not on record.
+        """
+        names, done = sorted(set(users)), list[str]()
+        await self.all_on_record(names)
+        for some in chunks(names, CHUNK):
+            fault: BackendUnavailable | None = None
+            reached: list[MfaUser] = []
+            try:
+                async with self.database.session() as session, session.begin():
+                    await begin_writing(session)
+                    for record in await session.scalars(_named(some)):
+                        try:
+                            await work(record.name)
+                        except BackendUnavailable as error:
+                            fault = error
+                            break
+                        reached.append(record)
+                    acts = [Act(act, one.name, {}, one.user_name or "") for one in reached]
+                    await audit.append(session, acts)
+            except BackendUnavailable as error:
+                fault, reached = error, []
+            done += [record.name for record in reached]
+            if fault is not None and not done:
+                raise fault
+            if fault is not None:
+                raise HalfDone(fault, done, [name for name in names if name > done[-1]])
+        return done
+
     async def _invalidate_in_flight(self, *users: str) -> None:
         """Void logins that read the old state while the change was being committed.
 
@@ -298,19 +339,103 @@ class EnrolmentStore:
         """Apply *change* to what is required of each of *users*; return whom it changed.
 
         Those of *newcomers* who are not on record are put there with it, and the others' names
-        and mail addresses are brought up to date. Refused, and nothing changed, where anybody
-        else of *users* is not on record. Each USERS_AT_ONCE users are one transaction.
+        and mail addresses are brought up to date. Refused where anybody else of *users* is not on
+        record.
+        """
+
+        async def work(session: AsyncSession, records: Sequence[MfaUser]) -> list[MfaUser]:
+            changed = [record for record in records if _apply(record, change)]
+            if act == "requirement.require":
+                await _tell(session, Kind.REQUIRED, changed)
+            return changed
+
+        return await self._change_all(users, act, work, detail, newcomers)
+
+    async def reset(
+        self, users: Sequence[str], change: Callable[[Requirement], Requirement], **detail: object
+    ) -> list[str]:
+        """End every device and recovery code of *users*, and apply *change* to what is required."""
+
+        async def work(session: AsyncSession, records: Sequence[MfaUser]) -> Sequence[MfaUser]:
+            for some in chunks([record.name for record in records], CHUNK):
+                for table in (DeviceRecord, RecoveryCodeRecord):
+                    await session.execute(delete(table).where(table.user.in_(some)))
+            for record in records:
+                _apply(record, change)
+            await _tell(session, Kind.RESET, records)
+            return records
+
+        return await self._change_all(users, "user.reset", work, detail)
+
+    async def suspend(self, users: Sequence[str], *, suspended: bool) -> list[str]:
+        """Refuse every login of *users* from now on, or no longer; return whom it changed."""
+
+        async def work(_session: AsyncSession, records: Sequence[MfaUser]) -> list[MfaUser]:
+            changed = [one for one in records if (one.suspended_at is not None) is not suspended]
+            for record in changed:
+                record.suspended_at = utc_now() if suspended else None
+            return changed
+
+        return await self._change_all(
+            users, "user.suspend" if suspended else "user.resume", work, {}
+        )
+
+    async def _change_all(
+        self,
+        users: Sequence[str],
+        act: str,
+        work: Work,
+        detail: dict[str, object],
+        newcomers: Sequence[Identity] = (),
+    ) -> list[str]:
+        """Let *work* change all of *users*, or none of them; return whom it changed.
+
+        Refused where one of them is neither on record nor a newcomer. More than USERS_AT_ONCE
+        users are several transactions: HalfDone where a backend goes away between two of them.
         """
         names = sorted(set(users))
         coming = {user.key: user for user in newcomers}
-        missing = set(names) - coming.keys() - await self.known(names)
-        if missing:
-            raise NotOnRecord(min(missing))
-        changed = []
+        await self.all_on_record([name for name in names if name not in coming])
+        changed: list[str] = []
         for some in chunks(names, USERS_AT_ONCE):
             new = [coming[user] for user in some if user in coming]
-            changed += await self._change_requirements(some, act, change, new, detail)
+            try:
+                changed += await self._change_some(some, act, work, detail, new)
+            except BackendUnavailable as error:
+                if some[0] == names[0]:
+                    raise
+                raise HalfDone(error, changed, names[names.index(some[0]) :]) from None
         return changed
+
+    async def _change_some(
+        self,
+        users: Sequence[str],
+        act: str,
+        work: Work,
+        detail: dict[str, object],
+        newcomers: Sequence[Identity],
+    ) -> list[str]:
+        async with self.database.session() as session, session.begin():
+            await begin_writing(session)
+            acts = await _put_on_record(session, newcomers)
+            records = (await session.scalars(_named(users).with_for_update())).all()
+            changed = await work(session, records)
+            for record in changed:
+                record.version += 1
+            await session.flush()
+            touched = sorted({one.name for one in changed} | {one.subject for one in acts})
+            acts += [Act(act, one.name, detail, one.user_name or "") for one in changed]
+            await audit.append(session, acts)
+            names = [record.name for record in changed]
+            await self._invalidate_all(touched)
+        await self._invalidate_in_flight(*touched)
+        return names
+
+    async def all_on_record(self, users: Sequence[str]) -> None:
+        """Raise Refused where one of *users* is not on record."""
+        missing = set(users) - await self.known(users)
+        if missing:
+            raise NotOnRecord(min(missing))
 
     async def known(self, users: Sequence[str]) -> set[str]:
         """Return those of *users* who are on record."""
@@ -331,43 +456,6 @@ class EnrolmentStore:
                 ends = (await session.scalars(query)).all()
                 known, required = known + len(ends), required + sum(map(bool, ends))
         return Prospect(len(names), required, len(names) - known)
-
-    async def _change_requirements(
-        self,
-        users: Sequence[str],
-        act: str,
-        change: Callable[[Requirement], Requirement],
-        newcomers: Sequence[Identity],
-        detail: dict[str, object],
-    ) -> list[str]:
-        async with self.database.session() as session, session.begin():
-            await begin_writing(session)
-            acts = await _put_on_record(session, newcomers)
-            query = select(MfaUser).where(MfaUser.name.in_(users)).order_by(MfaUser.name)
-            records = await session.scalars(query.with_for_update())
-            changed = [record for record in records if _apply(record, change)]
-            for record in changed:
-                record.version += 1
-            touched = sorted({one.name for one in changed} | {one.subject for one in acts})
-            if act == "requirement.require":
-                await _tell(session, Kind.REQUIRED, changed)
-            await session.flush()
-            await self._invalidate_all(touched)
-            acts += [Act(act, one.name, detail, one.user_name or "") for one in changed]
-            await audit.append(session, acts)
-        await self._invalidate_in_flight(*touched)
-        return [record.name for record in changed]
-
-    async def reset(
-        self, user: str, change: Callable[[Requirement], Requirement], **detail: object
-    ) -> None:
-        """End every device and recovery code of *user*, and apply *change* to the requirement."""
-        async with self.change(user, "user.reset", **detail) as session:
-            await session.execute(delete(DeviceRecord).where(DeviceRecord.user == user))
-            await end_recovery_codes(session, user)
-            record = await session.get_one(MfaUser, user)
-            _apply(record, change)
-            await _tell(session, Kind.RESET, [record])
 
     async def add_user(
         self,
@@ -456,7 +544,7 @@ class EnrolmentStore:
         """Return how many of *users* have no mail address."""
         count = 0
         async with self.database.session() as session:
-            for some in chunks(users, USERS_AT_ONCE):
+            for some in chunks(users, CHUNK):
                 reachable = MfaUser.name.in_(some), MfaUser.mail.is_(None)
                 query = select(func.count()).select_from(MfaUser).where(*reachable)
                 count += await session.scalar(query) or 0
@@ -472,13 +560,6 @@ class EnrolmentStore:
         """Delete *user* with password and devices."""
         async with self.change(user, "user.delete") as session:
             await session.delete(await session.get_one(MfaUser, user))
-
-    async def suspend(self, user: str, *, suspended: bool) -> None:
-        """Refuse every login of *user* from now on, or no longer."""
-        act = "user.suspend" if suspended else "user.resume"
-        async with self.change(user, act) as session:
-            record = await session.get_one(MfaUser, user)
-            record.suspended_at = utc_now() if suspended else None
 
     async def join(self, user: str, groups: Sequence[str]) -> None:
         """Put *user* into groups kept here; those they are in already stay as they are written."""
@@ -673,8 +754,7 @@ async def _put_on_record(session: AsyncSession, users: Sequence[Identity]) -> li
     The rows of those who are on record are locked until the transaction ends.
     """
     keys = [user.key for user in users]
-    query = select(MfaUser).where(MfaUser.name.in_(keys)).order_by(MfaUser.name)
-    known = {one.name: one for one in await session.scalars(query.with_for_update())}
+    known = {one.name: one for one in await session.scalars(_named(keys).with_for_update())}
     acts, rows, now = [], [], utc_now()
     for user in users:
         record, mail = known.get(user.key), user.mail or None
@@ -701,6 +781,10 @@ async def _put_on_record(session: AsyncSession, users: Sequence[Identity]) -> li
         insert = await insert_of(session, MfaUser)
         await session.execute(insert.values(rows).on_conflict_do_nothing())
     return acts
+
+
+def _named(users: Sequence[str]) -> Select[MfaUser]:
+    return select(MfaUser).where(MfaUser.name.in_(users)).order_by(MfaUser.name)
 
 
 async def _tell(session: AsyncSession, kind: Kind, users: Sequence[MfaUser]) -> None:

@@ -1,7 +1,6 @@
 """What the login asks of its backends; each method may raise BackendUnavailable."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import field
 from enum import Enum, auto
 from typing import Protocol
@@ -207,13 +206,19 @@ class EnrolmentRecords(Protocol):
         ...
 
     async def reset(
-        self, user: str, change: Callable[[Requirement], Requirement], **detail: object
-    ) -> None:
-        """End every device and recovery code of *user*, and apply *change*."""
+        self, users: Sequence[str], change: Callable[[Requirement], Requirement], **detail: object
+    ) -> list[str]:
+        """End every device and recovery code of *users*, and apply *change* to each."""
         ...
 
-    def noted(self, user: str, act: str, **detail: object) -> AbstractAsyncContextManager[None]:
-        """Put on the trail what the block does to *user* elsewhere."""
+    async def suspend(self, users: Sequence[str], *, suspended: bool) -> list[str]:
+        """Refuse every login of *users* from now on, or no longer; return whom it changed."""
+        ...
+
+    async def note_each(
+        self, users: Sequence[str], act: str, work: Callable[[str], Awaitable[None]]
+    ) -> list[str]:
+        """Do *work* to each of *users* elsewhere; put on the trail to whom, and return them."""
         ...
 
 

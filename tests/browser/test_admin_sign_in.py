@@ -136,7 +136,7 @@ def test_after_five_failures_the_door_is_shut_though_the_lockout_is_off(
                 assert "did not work" in first_step(browser, name)
                 assert f'"event":"admin.locked","user":"{name}"' in portal.text
             assert "Your code" in first_step(portal.browser(), "other")
-            site.with_stores(lambda stores: stores.service.unlock("guessed"))
+            site.with_stores(lambda stores: stores.service.unlock(["guessed"]))
             assert "Your code" in first_step(browser, "guessed")
 
 

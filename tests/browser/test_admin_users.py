@@ -5,8 +5,9 @@ import io
 import re
 import sqlite3
 import time
-from contextlib import closing
-from typing import Any
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from typing import Any, cast
 
 import httpx
 import pytest
@@ -202,6 +203,76 @@ def test_a_locked_user_is_listed_explained_and_unlocked(
     with server.nas() as nas:
         assert nas.login(user, PASSWORD + code()).code == 2
     assert user not in names(desk.get("/admin/users?state=partly-locked"))
+
+
+@contextmanager
+def _database_fails_at(site: Site, user: str) -> Iterator[None]:
+    """Let the database fail, once it comes to the audit trail of *user*."""
+    with closing(sqlite3.connect(site.data / "radius-mfa.db")) as database:
+        database.execute(
+            "CREATE TRIGGER torn BEFORE INSERT ON audit"
+            f" WHEN NEW.subject = '{user}' BEGIN SELECT json('{{'); END"
+        )
+        try:
+            yield
+        finally:
+            database.execute("DROP TRIGGER torn")
+
+
+@contextmanager
+def _redis_fails_at(site: Site, user: str) -> Iterator[None]:
+    """Let Redis have something else where it counts the changes of *user*."""
+    redis = site.redis
+    [key] = cast("list[bytes]", redis.keys(f"*:{user}:generation"))
+    redis.delete(key)
+    redis.rpush(key, "torn")
+    yield
+    redis.delete(key)
+
+
+def test_what_is_done_half_way_is_said_and_can_be_gone_on_with(
+    portal_site: Site, admin: Browser
+) -> None:
+    """Of an unlock, which Redis does not take back; a suspension or a reset is for all or none."""
+    users = [f"torn-{number}" for number in range(3)]
+    portal_site.add_users(users)
+    csrf = forms(admin.get("/admin"))["/admin/sign-out"]["csrf"]
+    with _database_fails_at(portal_site, "torn-1"):
+        for word in ("suspend", "reset"):
+            page = act(admin, word, *users, days="7")
+            assert page.status_code == 503
+            assert all("in use" in page_of(admin, user) for user in users)
+            assert not any("suspended" in page_of(admin, user) for user in users)
+    with _redis_fails_at(portal_site, "torn-1"):
+        page = act(admin, "unlock", *users)
+        assert page.status_code == 503
+        assert "Done for 1 user; not for 2 : torn-1, torn-2" in text_of(page)
+        again: dict[str, Any] = {"csrf": csrf, "act": "unlock", "user": users[1:]}
+        assert page.text.count('name="user"') == 2
+    assert "2 users : torn-1, torn-2" in text_of(admin.post("/admin/acts", again))
+    assert "Done for 2 users" in text_of(admin.post("/admin/acts/do", again))
+    trail = portal_site.cli("audit", "list", "--json").json()
+    assert [one["subject"] for one in trail if one["act"] == "user.unlock"][-3:] == users
+
+
+def test_no_more_are_done_than_the_page_before_would_have_asked_for(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    """Neither the first few of them all, nor nobody and said to be done."""
+    with Site(tmp_path_factory.mktemp("crowd")) as site:
+        add_admins(site, "chief")
+        _fill(site, 5_001)
+        site.start()
+        with PortalProcess(site) as portal:
+            desk = sign_in(portal, "chief")
+            for word in ("suspend", "unlock"):
+                page = act(desk, word, everyone="yes", q="many")
+                assert page.status_code == 422
+                assert "too many at once" in text_of(page)
+                assert "Nobody is ticked" in text_of(act(desk, word))
+                done = act(desk, word, everyone="yes", q="many00000")
+                assert "Done for 10 users" in text_of(done)
+            assert "10 users" in text_of(desk.get("/admin/users?state=suspended"))
 
 
 def test_two_admins_at_once_end_in_one_period(

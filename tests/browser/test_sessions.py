@@ -189,7 +189,7 @@ def test_what_no_browser_sends_is_refused(
 def test_refusals_tell_nobody_apart(portal_site: Site, portal: PortalProcess) -> None:
     """Unknown user, wrong password, locked and suspended user: status, text, headers, time."""
     locked, suspended, known = (portal_site.fresh_user() for _ in range(3))
-    portal_site.with_stores(lambda s: s.enrolments.suspend(suspended, suspended=True))
+    portal_site.with_stores(lambda s: s.enrolments.suspend([suspended], suspended=True))
     for number in range(5):
         portal.browser().sign_in(locked, f"wrong {number}")
     pages, seconds = {}, {}
@@ -308,9 +308,9 @@ def _older(octets: bytes, seconds: int) -> bytes:
 def test_changes_by_an_admin_end_sessions(portal_site: Site, portal: PortalProcess) -> None:
     """Suspended, given a new password, reset: the next click asks to sign in again."""
     for act in (
-        lambda stores, user: stores.enrolments.suspend(user, suspended=True),
+        lambda stores, user: stores.enrolments.suspend([user], suspended=True),
         lambda stores, user: stores.service.suspend_factor([user], suspended=True),
-        lambda stores, user: stores.service.reset(user, time.time()),
+        lambda stores, user: stores.service.reset([user], time.time()),
         lambda stores, user: stores.directory.set_password(user, "another password"),
         lambda stores, user: stores.enrolments.delete_user(user),
     ):

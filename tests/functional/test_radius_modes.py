@@ -45,7 +45,7 @@ async def set_up(stores: Stores) -> None:
     await service.require(["expired"], now, 0)
     await service.exempt(["exempt"], now, now + 3600, "a test")
     await service.suspend_factor(["disabled"], suspended=True)
-    await stores.enrolments.suspend("suspended", suspended=True)
+    await stores.enrolments.suspend(["suspended"], suspended=True)
     await stores.enrolments.add_device("pending", NewDevice("phone"))
 
 
@@ -86,7 +86,7 @@ def test_each_cell_of_the_table(
     reason = "wrong_code" if expected == CODE else expected
     assert server.line("login.rejected", **here)["reason"] == reason
     if expected == CODE:
-        server.site.with_stores(lambda stores: stores.service.unlock(user))
+        server.site.with_stores(lambda stores: stores.service.unlock([user]))
 
 
 def test_off_is_said_at_every_start(server: RunningServer) -> None:

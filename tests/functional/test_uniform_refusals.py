@@ -141,7 +141,7 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asked]:
                 if cause != "new":
                     phone = new_device("phone", totp.SEED)
                     await stores.enrolments.add_device(name, phone, confirmed=True)
-                await stores.enrolments.suspend(name, suspended=cause == "suspended")
+                await stores.enrolments.suspend([name], suspended=cause == "suspended")
 
     sections = {
         "radius": {"reject_delay_seconds": DELAY},

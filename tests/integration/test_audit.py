@@ -50,10 +50,10 @@ Work = Callable[[EnrolmentStore], Coroutine[Any, Any, object]]
 ACTS: dict[str, Work] = {
     "user.add": lambda s: s.add_user("bob", "hash"),
     "user.delete": lambda s: s.delete_user("alice"),
-    "user.suspend": lambda s: s.suspend("alice", suspended=True),
-    "user.resume": lambda s: s.suspend("alice", suspended=False),
-    "user.unlock": lambda s: service(s).unlock("alice"),
-    "user.reset": lambda s: service(s).reset("alice", NOW, 3),
+    "user.suspend": lambda s: s.suspend(["alice"], suspended=True),
+    "user.resume": lambda s: s.suspend(["alice"], suspended=False),
+    "user.unlock": lambda s: service(s).unlock(["alice"]),
+    "user.reset": lambda s: service(s).reset(["alice"], NOW, 3),
     "device.add": lambda s: s.add_device("alice", NewDevice("third"), confirmed=True),
     "device.confirm": _confirm,
     "device.remove": lambda s: s.remove_device("alice", "phone"),
@@ -71,6 +71,7 @@ FIRST: dict[str, Work] = {
     "requirement.withdraw": ACTS["requirement.require"],
     "requirement.end_exemption": ACTS["requirement.exempt"],
     "factor.resume": ACTS["factor.suspend"],
+    "user.resume": ACTS["user.suspend"],
 }
 """What has to be done before, for there to be anything to change."""
 
@@ -156,8 +157,8 @@ async def test_a_directory_s_user_is_on_it_by_key_and_by_the_name_of_then(
     for name in ("ann", "ann", "ann-smith"):
         await store.know(Identity(key, name, "corp", dn=f"uid={name}"))
     await service(store).require([key], NOW, 3)
-    await service(store).reset(key, NOW, 3)
-    await store.suspend(key, suspended=True)
+    await service(store).reset([key], NOW, 3)
+    await store.suspend([key], suspended=True)
     async with store.noted(key, "user.unlock"):
         pass
     await store.delete_user(key)
@@ -182,9 +183,9 @@ async def test_a_directory_s_user_is_on_it_by_key_and_by_the_name_of_then(
         pytest.param(lambda s: s.add_user("alice"), id="exists"),
         pytest.param(lambda s: s.add_device("alice", NewDevice("phone")), id="name"),
         pytest.param(lambda s: s.remove_device("alice", "x"), id="no-device"),
-        pytest.param(lambda s: service(s).unlock("bob"), id="unlock-nobody"),
+        pytest.param(lambda s: service(s).unlock(["bob"]), id="unlock-nobody"),
         pytest.param(lambda s: service(s).require(["alice", "bob"], NOW), id="one-unknown"),
-        pytest.param(lambda s: service(s).reset("bob", NOW), id="reset-nobody"),
+        pytest.param(lambda s: service(s).reset(["bob"], NOW), id="reset-nobody"),
     ],
 )
 async def test_what_is_refused_leaves_no_row(
@@ -211,7 +212,7 @@ async def test_what_changes_nothing_leaves_no_row(
 async def test_what_redis_refuses_leaves_no_row(store: EnrolmentStore, database: Database) -> None:
     before = await acts(database)
     with pytest.raises(BackendUnavailable):
-        await service(store, fails=True).unlock("alice")
+        await service(store, fails=True).unlock(["alice"])
     assert await acts(database) == before
 
 
@@ -233,7 +234,7 @@ async def test_entries_are_found_by_subject_and_actor(
     with acting_as(ADMIN):
         for number in range(4):
             await store.add_user(f"user{number}")
-    await store.suspend("user1", suspended=True)
+    await store.suspend(["user1"], suspended=True)
     assert [e.act for e in await audit.entries(database, subject="user1")] == [
         "user.add",
         "user.suspend",
@@ -364,7 +365,7 @@ async def main(url, name):
     await asyncio.to_thread(sys.stdin.readline)
     for number in range(10):
         await asyncio.gather(
-            store.suspend("alice", suspended=True),
+            store.join("alice", ["staff"]),
             store.add_user(f"{name}{number}"),
             store.change_requirements(["alice", "bob"], name, lambda known: bump(known)),
         )
@@ -422,7 +423,7 @@ async def test_a_writer_waits_for_the_one_before_it(
 
     first = tasks.spawn(slow())
     await inside.wait()
-    second = tasks.spawn(other_store.suspend("bob", suspended=True))
+    second = tasks.spawn(other_store.suspend(["bob"], suspended=True))
     done, _ = await asyncio.wait([second], timeout=0.3)
     assert not done
     go_on.set()

@@ -234,7 +234,7 @@ async def test_nothing_is_stored_under_a_key_that_was_retired_meanwhile(
 
 async def test_everything_comes_out_as_it_went_in(bulk: Bulk, store: EnrolmentStore) -> None:
     await bulk.take_in([user("bob", password_hash=None), user("alice", device())])
-    await store.suspend("bob", suspended=True)
+    await store.suspend(["bob"], suspended=True)
     await store.add_device("alice", NewDevice("waiting", OTHER_SEED))
     users, unreadable = await bulk.everything()
     assert unreadable == []

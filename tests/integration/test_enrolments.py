@@ -31,7 +31,7 @@ async def _confirm_tablet(store: EnrolmentStore) -> None:
 
 CHANGES: dict[str, Change] = {
     "delete_user": lambda store: store.delete_user("alice"),
-    "suspend": lambda store: store.suspend("alice", suspended=True),
+    "suspend": lambda store: store.suspend(["alice"], suspended=True),
     "add_device": lambda store: store.add_device("alice", NewDevice("third"), confirmed=True),
     "replace_device": lambda store: store.add_device("alice", NewDevice("tablet")),
     "confirm_device": _confirm_tablet,
@@ -39,7 +39,7 @@ CHANGES: dict[str, Change] = {
     "require": lambda store: store.change_requirements(
         ["alice"], "test", lambda known: required(known, 0, 7)
     ),
-    "reset": lambda store: store.reset("alice", lambda known: begun_anew(known, 0, 7)),
+    "reset": lambda store: store.reset(["alice"], lambda known: begun_anew(known, 0, 7)),
     "join": lambda store: store.join("alice", ["VPN Staff"]),
     "leave": lambda store: store.leave("alice", ["guests"]),
 }
@@ -72,7 +72,7 @@ REFUSALS: list[tuple[Change, str]] = [
     (lambda s: s.remove_device("alice", "PHONE"), "has no device named PHONE"),
     (lambda s: s.confirm_device("alice", "no such id", 7), "was replaced or confirmed"),
     (lambda s: s.delete_user("Alice"), "there is no user Alice"),
-    (lambda s: s.suspend("bob", suspended=True), "there is no user bob"),
+    (lambda s: s.suspend(["bob"], suspended=True), "there is no user bob"),
     (lambda s: s.add_device("bob", PHONE), "there is no user bob"),
     (lambda s: s.remove_device("bob", "phone"), "there is no user bob"),
     (lambda s: s.user("bob"), "there is no user bob"),
@@ -211,10 +211,10 @@ async def test_a_user_made_anew_inherits_nothing(
 
 @pytest.mark.usefixtures("alice")
 async def test_suspending_ends_with_resuming(store: EnrolmentStore) -> None:
-    await store.suspend("alice", suspended=True)
+    await store.suspend(["alice"], suspended=True)
     assert (await store.fetch("alice")).suspended
     assert (await store.user("alice")).suspended_at is not None
-    await store.suspend("alice", suspended=False)
+    await store.suspend(["alice"], suspended=False)
     assert not (await store.fetch("alice")).suspended
 
 
@@ -323,8 +323,8 @@ async def test_many_changes_at_once_from_two_nodes_all_happen(
     await store.add_user("bob")
     bob = await store.fetch("bob")
     await asyncio.gather(
-        *(node.suspend("alice", suspended=True) for node in (store, other_store) * 5),
-        *(node.suspend("bob", suspended=True) for node in (store, other_store) * 5),
+        *(node.join("alice", ["staff"]) for node in (store, other_store) * 5),
+        *(node.join("bob", ["staff"]) for node in (store, other_store) * 5),
         *(node.fetch("alice") for node in (store, other_store) * 5),
     )
     assert (await store.fetch("alice")).version == alice.version + 10

@@ -177,13 +177,13 @@ async def test_a_file_that_another_program_writes_to_is_no_answer_in_time_for_wr
     with closing(sqlite3.connect(str(url.database), isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         with unavailable("SQLITE_BUSY", TIMEOUT_SECONDS):
-            await alice.suspend("alice", suspended=True)
+            await alice.suspend(["alice"], suspended=True)
         with unavailable("SQLITE_BUSY", TIMEOUT_SECONDS):
             await alice.add_user("bob", PASSWORD_HASH)
         enrolment = await alice.fetch("alice")
         assert (enrolment.known, enrolment.suspended) == (True, False)
         other.execute("ROLLBACK")
-    await alice.suspend("alice", suspended=True)
+    await alice.suspend(["alice"], suspended=True)
     assert (await alice.fetch("alice")).suspended
     assert checked_out(impatient) == 0
 
@@ -246,14 +246,14 @@ async def test_a_login_that_is_given_up_leaves_no_connection_behind(
     """The login's deadline cancels what waits for a lock; the pool is whole afterwards."""
     async with database.session() as session, session.begin():
         await session.execute(text("UPDATE mfa_user SET version = version + 1"))
-        waiting = [tasks.spawn(alice.suspend("alice", suspended=True)) for _ in range(4)]
+        waiting = [tasks.spawn(alice.suspend(["alice"], suspended=True)) for _ in range(4)]
         await asyncio.to_thread(eventually, lambda: checked_out(impatient) == 4, "four to wait")
         for task in waiting:
             task.cancel()
         results = await asyncio.gather(*waiting, return_exceptions=True)
         assert {type(result) for result in results} == {asyncio.CancelledError}
     assert checked_out(impatient) == 0, url
-    await asyncio.gather(*(alice.suspend("alice", suspended=True) for _ in range(4)))
+    await asyncio.gather(*(alice.suspend(["alice"], suspended=True) for _ in range(4)))
 
 
 @pytest.mark.parametrize(
@@ -261,7 +261,7 @@ async def test_a_login_that_is_given_up_leaves_no_connection_behind(
     [
         pytest.param(lambda s: s.add_user("canary", PASSWORD_HASH), id="add_user"),
         pytest.param(lambda s: s.fetch("canary"), id="fetch"),
-        pytest.param(lambda s: s.suspend("canary", suspended=True), id="suspend"),
+        pytest.param(lambda s: s.suspend(["canary"], suspended=True), id="suspend"),
     ],
 )
 async def test_a_fault_in_the_database_tells_no_value(

@@ -95,7 +95,7 @@ async def removed(store: EnrolmentStore, user: str) -> None:
         ([enrolled, removed, enrolled], ["enrolled", "device_removed", "enrolled"]),
         ([lambda s, u: s.add_device(u, NewDevice("phone"))], []),
         ([lambda s, u: s.add_device(u, NewDevice("phone")), removed], []),
-        ([lambda s, u: s.suspend(u, suspended=True)], []),
+        ([lambda s, u: s.suspend([u], suspended=True)], []),
     ],
 )
 async def test_devices_that_count_are_told_of_when_they_come_and_go(
@@ -121,7 +121,7 @@ async def test_what_admins_require_is_told_once_to_each(
     await service.extend(["alice"], NOW)
     await service.exempt(["alice"], NOW, NOW + 60, "test")
     await service.withdraw(["alice"])
-    await service.reset("bob", NOW)
+    await service.reset(["bob"], NOW)
     assert sorted(await told_of(outbox)) == [
         ("required", "alice"),
         ("required", "bob"),
@@ -250,7 +250,7 @@ async def withdraw(_store: EnrolmentStore, service: EnrolmentService) -> None:
 
 
 async def suspend(store: EnrolmentStore, _service: EnrolmentService) -> None:
-    await store.suspend("alice", suspended=True)
+    await store.suspend(["alice"], suspended=True)
 
 
 async def suspend_factor(_store: EnrolmentStore, service: EnrolmentService) -> None:
@@ -275,7 +275,7 @@ async def test_so_short_a_period_needs_no_reminder_besides(
 ) -> None:
     """The mail that it is required has just said when it ends."""
     await service.require(["alice"], NOW, days=days)
-    await service.reset("bob", NOW, days=days)
+    await service.reset(["bob"], NOW, days=days)
     assert await remind(outbox, NOW) == []
     assert await remind(outbox, NOW + DAY_SECONDS / 2) == []
 

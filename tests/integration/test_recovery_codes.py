@@ -104,7 +104,7 @@ async def test_codes_end_with_what_they_stand_in_for(
     await store.remove_device("alice", "tablet")
     assert (await store.fetch("alice")).recovery_codes == 10, "the phone is still there"
     if end == "reset":
-        await store.reset("alice", lambda asked: asked)
+        await store.reset(["alice"], lambda asked: asked)
     elif end == "last device":
         await store.remove_device("alice", "phone")
     else:

@@ -1,17 +1,19 @@
 """What is required of users, on record: kept to the second, changed for all or none."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import orjson
 import pytest
 
-from radius_mfa.errors import Refused
+from radius_mfa.errors import BackendUnavailable, HalfDone, Refused
 from radius_mfa.policy.access import Enrolment
 from radius_mfa.policy.requirement import Requirement
 from radius_mfa.policy.totp import Device
 from radius_mfa.stores import enrolments
+from radius_mfa.stores.audit import entries
 from radius_mfa.stores.enrolments import EnrolmentCodec, EnrolmentStore, NewDevice
 from radius_mfa.stores.keyring import KeyRing
 from radius_mfa.stores.records import Database
@@ -90,6 +92,98 @@ async def test_a_change_that_changes_nothing_tells_nobody(
     assert await store.fetch("alice") == before
 
 
+NAMES = ["alice", "bob", "carol"]
+
+MANY: dict[str, Callable[[EnrolmentStore], Any]] = {
+    "require": lambda s: s.change_requirements(NAMES, "requirement.require", becomes(FULL)),
+    "reset": lambda s: s.reset(NAMES, becomes(FULL)),
+    "suspend": lambda s: s.suspend(NAMES, suspended=True),
+}
+
+
+@pytest.mark.parametrize("act", MANY)
+async def test_a_backend_that_goes_away_half_way_leaves_everybody_as_they_were(
+    store: EnrolmentStore, database: Database, told: Told, act: str
+) -> None:
+    """Redis at the second of three, before the commit; and once more it is done to all."""
+    for name in NAMES:
+        await store.add_user(name)
+        await store.add_device(name, NewDevice("phone"), confirmed=True)
+    before = await everything(database)
+    told.users.clear()
+    told.fail_on = 2
+    with pytest.raises(BackendUnavailable) as away:
+        await MANY[act](store)
+    assert not isinstance(away.value, HalfDone)
+    assert await everything(database) == before
+    told.fail_on = 0
+    assert await MANY[act](store) == NAMES
+    after = await everything(database)
+    assert [row for row in after["mfa_user"] if row in before["mfa_user"]] == []
+    assert len(after["audit"]) == len(before["audit"]) + 3
+    assert len(after["device"]) == (0 if act == "reset" else 3)
+
+
+@pytest.mark.parametrize("chunk", [500, 2])
+async def test_what_redis_does_not_take_back_is_on_the_trail_of_whom_it_reached(
+    store: EnrolmentStore, database: Database, monkeypatch: pytest.MonkeyPatch, chunk: int
+) -> None:
+    """Of nobody else, whether the others were in the same transaction or in a later one."""
+    monkeypatch.setattr(enrolments, "CHUNK", chunk)
+    names = ["alice", "bob", "carol", "dave"]
+    for name in names:
+        await store.add_user(name)
+    redis = Told()
+
+    async def trail() -> list[str]:
+        return [one.subject for one in await entries(database, act="user.unlock")]
+
+    with pytest.raises(Refused, match="there is no user zed"):
+        await store.note_each([*names, "zed"], "user.unlock", redis)
+    assert redis.users == []
+    redis.fail_on = 1
+    with pytest.raises(BackendUnavailable) as nobody:
+        await store.note_each(names, "user.unlock", redis)
+    assert not isinstance(nobody.value, HalfDone)
+    assert await trail() == []
+    redis.fail_on = 1 + 3
+    with pytest.raises(HalfDone) as half:
+        await store.note_each(names, "user.unlock", redis)
+    assert (half.value.done, half.value.left) == (["alice", "bob"], ["carol", "dave"])
+    assert half.value.cause == "ConnectionError: done for 2 before that, not for the other 2"
+    assert await trail() == ["alice", "bob"]
+    assert await store.note_each(half.value.left, "user.unlock", redis) == ["carol", "dave"]
+    assert await trail() == names
+
+
+async def test_who_is_suspended_stays_so_since_they_were(store: EnrolmentStore, told: Told) -> None:
+    await store.add_user("alice")
+    await store.add_user("bob")
+    assert await store.suspend(["alice"], suspended=True) == ["alice"]
+    since, told.users[:] = (await store.user("alice")).suspended_at, []
+    assert await store.suspend(["bob", "alice"], suspended=True) == ["bob"]
+    assert (await store.user("alice")).suspended_at == since
+    assert set(told.users) == {"bob"}
+    assert await store.suspend(["alice", "bob"], suspended=False) == ["alice", "bob"]
+    assert await store.suspend(["alice", "bob"], suspended=False) == []
+
+
+async def test_several_transactions_say_how_far_they_came(
+    store: EnrolmentStore, told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More users than one transaction takes: what is committed is told, and the rest is named."""
+    monkeypatch.setattr(enrolments, "USERS_AT_ONCE", 1)
+    for name in NAMES:
+        await store.add_user(name)
+    told.users.clear()
+    told.fail_on = 3  # two calls for the first user, and one for the second
+    with pytest.raises(HalfDone) as half:
+        await store.change_requirements(NAMES, "test", becomes(FULL))
+    assert (half.value.done, half.value.left) == (["alice"], ["bob", "carol"])
+    found = [user.requirement == FULL for user in await store.users()]
+    assert found == [True, False, False]
+
+
 async def test_many_users_are_changed_a_transaction_at_a_time(
     store: EnrolmentStore, told: Told, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -123,7 +217,7 @@ async def test_a_reset_ends_every_device_and_begins_a_period(store: EnrolmentSto
         await store.add_user(name, "hash")
         await store.add_device(name, NewDevice("phone"), confirmed=True)
         await store.add_device(name, NewDevice("tablet"))
-    await store.reset("alice", becomes(Requirement(NOW, NOW + 7)))
+    assert await store.reset(["alice"], becomes(Requirement(NOW, NOW + 7))) == ["alice"]
     alice, bob = await store.users()
     assert (alice.devices, alice.requirement) == ((), Requirement(NOW, NOW + 7))
     assert alice.password_changed_at is not None

@@ -7,10 +7,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+import structlog
 from fastapi import APIRouter, HTTPException
 from fastapi.responses import Response
 
-from radius_mfa.errors import Refused
+from radius_mfa.errors import BackendUnavailable, HalfDone, Refused
 from radius_mfa.policy.requirement import (
     DAY_SECONDS,
     DEFAULT_DAYS,
@@ -21,16 +22,13 @@ from radius_mfa.policy.roles import Right
 from radius_mfa.portal.admin.desk import HOME, AdminVisit, Helping, user_page
 from radius_mfa.portal.admin.filters import Listing
 from radius_mfa.portal.visit import Go
-from radius_mfa.stores.enrolments import NotOnRecord
+from radius_mfa.stores.enrolments import USERS_AT_ONCE, NotOnRecord
 
 router = APIRouter(prefix=f"{HOME}/acts")
+log = structlog.get_logger()
 
-MAX_TICKED = 1_000
-MOST_AT_ONCE = 5_000
-"""Users of one act that is one statement for many; the browser waits for it."""
-
-MOST_ONE_BY_ONE = 500
-"""Users of one act that is done to each by itself."""
+MOST_AT_ONCE = USERS_AT_ONCE
+"""Users of one act: one transaction, and the browser waits for it."""
 
 SHOWN_NAMES = 10
 
@@ -57,36 +55,7 @@ class Act:
     wants: tuple[str, ...] = ()
     least_days: int = 0
     warning: str = ""
-    most: int = MOST_AT_ONCE
     not_oneself: bool = False
-
-
-async def _unlock(desk: AdminVisit, users: list[str], _asked: Asked) -> list[str]:
-    for user in users:
-        await desk.office.service.unlock(user)
-    return users
-
-
-async def _reset(desk: AdminVisit, users: list[str], asked: Asked) -> list[str]:
-    for user in users:
-        await desk.office.service.reset(user, desk.now, asked.days)
-    return users
-
-
-def _suspend(*, suspended: bool) -> Work:
-    async def work(desk: AdminVisit, users: list[str], _asked: Asked) -> list[str]:
-        for user in users:
-            await desk.visit.services.enrolments.suspend(user, suspended=suspended)
-        return users
-
-    return work
-
-
-def _suspend_factor(*, suspended: bool) -> Work:
-    async def work(desk: AdminVisit, users: list[str], _asked: Asked) -> list[str]:
-        return await desk.office.service.suspend_factor(users, suspended=suspended)
-
-    return work
 
 
 ACTS: Mapping[str, Act] = {
@@ -115,31 +84,34 @@ ACTS: Mapping[str, Act] = {
     "end-exemption": Act(
         "End the exemption", lambda desk, users, _: desk.office.service.end_exemption(users)
     ),
-    "unlock": Act("Unlock", _unlock, Right.HELP, most=MOST_ONE_BY_ONE),
+    "unlock": Act("Unlock", lambda desk, users, _: desk.office.service.unlock(users), Right.HELP),
     "reset": Act(
         "Reset the second factor",
-        _reset,
+        lambda desk, users, asked: desk.office.service.reset(users, desk.now, asked.days),
         Right.HELP,
         wants=("days",),
         warning="All devices and recovery codes end, at once and everywhere. "
         "The password alone then opens the page where a new device is set up.",
-        most=MOST_ONE_BY_ONE,
     ),
     "suspend": Act(
         "Suspend",
-        _suspend(suspended=True),
+        lambda desk, users, _: desk.office.service.suspend(users, suspended=True),
         warning="Every login is refused until somebody resumes.",
-        most=MOST_ONE_BY_ONE,
         not_oneself=True,
     ),
-    "resume": Act("Resume", _suspend(suspended=False), most=MOST_ONE_BY_ONE),
+    "resume": Act(
+        "Resume", lambda desk, users, _: desk.office.service.suspend(users, suspended=False)
+    ),
     "suspend-factor": Act(
         "Suspend the second factor",
-        _suspend_factor(suspended=True),
+        lambda desk, users, _: desk.office.service.suspend_factor(users, suspended=True),
         warning="Every login that needs the second factor is refused until somebody resumes it.",
         not_oneself=True,
     ),
-    "resume-factor": Act("Resume the second factor", _suspend_factor(suspended=False)),
+    "resume-factor": Act(
+        "Resume the second factor",
+        lambda desk, users, _: desk.office.service.suspend_factor(users, suspended=False),
+    ),
 }
 """By the word that forms send, in the order in which they are offered."""
 
@@ -153,20 +125,25 @@ async def ask(desk: Helping) -> Response:
 
 @router.post("/do")
 async def do(desk: Helping) -> Response:
-    """Do it, all of it or nothing; one user's page, or a list, says what was done."""
+    """Do it, all of it or nothing; one user's page, or a list, says what was done.
+
+    Of what can't be taken back the page says how far it came, and offers to go on from there.
+    """
     word = desk.visit.field("act")
     users, total = await _meant(desk, word)
     act, asked = ACTS[word], _asked(desk)
-    error = _fault(desk, act, asked, users)
+    error = _unfit(users, total) or _fault(desk, act, asked, users)
     if error:
-        return await _ask(desk, word, users, total, 422, error=error)
+        return await _ask(desk, word, users, total, error=error)
     try:
         with desk.visit.acting():
             changed = await act.work(desk, users, asked)
     except NotOnRecord:
-        return await _ask(desk, word, users, total, 422, error="user_gone")
+        return await _ask(desk, word, users, total, error="user_gone")
     except Refused:
-        return await _ask(desk, word, users, total, 422, error="act_refused")
+        return await _ask(desk, word, users, total, error="act_refused")
+    except HalfDone as half:
+        return await _half_done(desk, word, half)
     if desk.visit.field("back") == "user" and len(users) == 1:
         notice = "act_done" if changed else "act_changed_nothing"
         return await desk.visit.go(user_page(users[0]), notice=notice)
@@ -179,24 +156,36 @@ async def do(desk: Helping) -> Response:
     )
 
 
-async def _ask(  # noqa: PLR0917 - what the page shows
-    desk: AdminVisit,
-    word: str,
-    users: list[str],
-    total: int,
-    status: int = 200,
-    error: str = "",
+async def _half_done(desk: AdminVisit, word: str, half: HalfDone) -> Response:
+    log.error("portal.half_done", act=word, backend=half.backend, cause=half.cause)
+    shown = half.left[:SHOWN_NAMES]
+    try:
+        names = sorted((await desk.office.users.called(shown)).values())
+    except BackendUnavailable:
+        names = list(shown)
+    return await desk.page(
+        "act_half_done.html",
+        503,
+        label=ACTS[word].label,
+        word=word,
+        done=len(half.done),
+        left=half.left,
+        names=names,
+        listing=Listing.of_form(desk.visit.form),
+    )
+
+
+async def _ask(
+    desk: AdminVisit, word: str, users: list[str], total: int, error: str = ""
 ) -> Response:
     act = ACTS[word]
-    if not error and not users:
-        error = "nobody_ticked"
-    if not error and total > act.most:
-        error = "too_many_users"
+    error = error or _unfit(users, total)
     names = sorted((await desk.office.users.called(users[:SHOWN_NAMES])).values())
     return await desk.page(
         "act.html",
-        422 if error else status,
+        422 if error else 200,
         act=act,
+        few_enough=total <= MOST_AT_ONCE,
         word=word,
         users=users,
         names=names,
@@ -223,11 +212,11 @@ async def _meant(desk: AdminVisit, word: str) -> tuple[list[str], int]:
         raise Go(f"{HOME}/users")
     if not desk.admin.may(act.right):
         raise HTTPException(403, "role")
-    users = list(dict.fromkeys(desk.visit.form.get("user", [])))[:MAX_TICKED]
+    users = list(dict.fromkeys(desk.visit.form.get("user", [])))
     total = len(users)
     if desk.visit.field("everyone") == "yes":
         wanted = await Listing.of_form(desk.visit.form).wanted(desk)
-        users = await desk.office.users.keys(wanted, desk.now, act.most)
+        users = await desk.office.users.keys(wanted, desk.now, MOST_AT_ONCE)
         total = await desk.office.users.count(wanted, desk.now)
     if not desk.admin.may(Right.DECIDE):
         admins = {admin.user for admin in await desk.office.admins.all()}
@@ -246,6 +235,13 @@ def _asked(desk: AdminVisit) -> Asked:
         until = -1.0
     readable = days.isascii() and days.isdigit() and len(days) <= len(str(MAX_DAYS))
     return Asked(int(days) if readable else -1, until, desk.visit.field("reason").strip())
+
+
+def _unfit(users: list[str], total: int) -> str:
+    """Return why so many can't be meant, as a key of the texts."""
+    if not users:
+        return "nobody_ticked"
+    return "too_many_users" if total > MOST_AT_ONCE else ""
 
 
 def _fault(desk: AdminVisit, act: Act, asked: Asked, users: list[str]) -> str:

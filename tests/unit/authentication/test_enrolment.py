@@ -1,7 +1,6 @@
 """What admins may ask of users, and the words that lists show."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import pytest
@@ -46,14 +45,21 @@ class Records:
         return Prospect(len(users), required, len(users) - len(known))
 
     async def reset(
-        self, user: str, change: Callable[[Requirement], Requirement], **_detail: object
-    ) -> None:
-        self.known[user] = change(self.known[user])
+        self, users: Sequence[str], change: Callable[[Requirement], Requirement], **_detail: object
+    ) -> list[str]:
+        return await self.change_requirements(users, "reset", change)
 
-    @asynccontextmanager
-    async def noted(self, user: str, act: str, **_detail: object) -> AsyncIterator[None]:
-        self.acts.append(f"{act} {user}")
-        yield
+    async def suspend(self, users: Sequence[str], *, suspended: bool) -> list[str]:
+        self.acts += [f"suspended={suspended} {user}" for user in users]
+        return list(users)
+
+    async def note_each(
+        self, users: Sequence[str], act: str, work: Callable[[str], Awaitable[None]]
+    ) -> list[str]:
+        for user in users:
+            await work(user)
+            self.acts.append(f"{act} {user}")
+        return list(users)
 
     async def unlock(self, user: str) -> None:
         self.acts.append(f"unlocked {user}")
@@ -74,7 +80,7 @@ REFUSED: list[tuple[Callable[[EnrolmentService], Any], str]] = [
     (lambda s: s.require(["alice"], NOW, 366), "366 days: it must be 0 to 365"),
     (lambda s: s.extend(["bob"], NOW, 0), "0 days: it must be 1 to 365"),
     (lambda s: s.extend(["bob"], NOW, 366), "366 days: it must be 1 to 365"),
-    (lambda s: s.reset("alice", NOW, 366), "366 days: it must be 0 to 365"),
+    (lambda s: s.reset(["alice"], NOW, 366), "366 days: it must be 0 to 365"),
     (lambda s: s.exempt(["alice"], NOW, NOW + 1, ""), "needs a reason"),
     (lambda s: s.exempt(["alice"], NOW, NOW + 1, " \t"), "needs a reason"),
     (lambda s: s.exempt(["alice"], NOW, NOW + 1, "x" * 256), "needs a reason"),
@@ -110,13 +116,13 @@ async def test_each_act_comes_to_its_change(records: Records, service: Enrolment
     assert await service.suspend_factor(["bob"], suspended=False) == ["bob"]
     assert await service.withdraw(both) == both
     assert records.known == {"alice": Requirement(factor_suspended=True), "bob": Requirement()}
-    await service.reset("alice", NOW)
+    await service.reset(["alice"], NOW)
     assert records.known["alice"] == Requirement(NOW, NOW + 7 * DAY)
 
 
 async def test_unlocking_stands_on_the_trail(records: Records, service: EnrolmentService) -> None:
-    await service.unlock("alice")
-    assert records.acts == ["user.unlock alice", "unlocked alice"]
+    assert await service.unlock(["alice"]) == ["alice"]
+    assert records.acts == ["unlocked alice", "user.unlock alice"]
 
 
 @pytest.mark.parametrize(
