@@ -29,8 +29,10 @@ from radius_mfa.portal.services import ConfiguredClient, Office, Policy, Service
 from radius_mfa.portal.web import application
 from radius_mfa.server import core_dumps
 from radius_mfa.server.background import keep_doing
+from radius_mfa.server.notices import Notices
 from radius_mfa.stores import keys
 from radius_mfa.stores.embedded_redis import EmbeddedRedis
+from radius_mfa.stores.events import EventQueue, Publisher
 from radius_mfa.stores.history_writer import HistoryWriter, Rank
 from radius_mfa.stores.nodes import Node
 from radius_mfa.stores.sessions import SessionStore
@@ -49,8 +51,8 @@ SERVER_WAIT_SECONDS = 15.0
 """How long to wait for the server whose embedded Redis is used."""
 
 
-async def serve(settings: Settings) -> None:
-    """Serve the portal until SIGTERM or SIGINT."""
+async def serve(settings: Settings, events: EventQueue) -> None:
+    """Serve the portal until SIGTERM or SIGINT; *events* is what the log publishes to."""
     portal = settings.portal
     if not portal.enabled:
         raise Refused("the portal is switched off", "to switch it on: enabled = true in [portal]")
@@ -62,10 +64,10 @@ async def serve(settings: Settings) -> None:
         await _embedded_redis_runs(settings)
         async with (
             open_stores(settings, private_redis=True) as stores,
-            _beside_the_pages(stores, settings),
+            _beside_the_pages(stores, settings, events) as notices,
         ):
             port = listening.getsockname()[1]
-            app = application(services(settings, stores, port))
+            app = application(services(settings, stores, port, notices))
             server = _Server(
                 uvicorn.Config(
                     app,
@@ -105,7 +107,7 @@ class _Server(uvicorn.Server):
         yield
 
 
-def services(settings: Settings, stores: Stores, port: int) -> Services:
+def services(settings: Settings, stores: Stores, port: int, notices: Notices) -> Services:
     """Return what the pages work with; *port* is the one that is served."""
     portal = settings.portal
     sessions = SessionStore(
@@ -149,6 +151,7 @@ def services(settings: Settings, stores: Stores, port: int) -> Services:
         sessions,
         stores.history,
         office,
+        notices.of,
     )
 
 
@@ -239,10 +242,13 @@ async def _embedded_redis_runs(settings: Settings) -> None:
 
 
 @asynccontextmanager
-async def _beside_the_pages(stores: Stores, settings: Settings) -> AsyncIterator[None]:
+async def _beside_the_pages(
+    stores: Stores, settings: Settings, events: EventQueue
+) -> AsyncIterator[Notices]:
     """Follow the keys and say which are known, so that a rotation minds what is encrypted here.
 
-    Write the history of logins, too: a process that answers logins has better things to do.
+    Publish what happens here, and put on record what it brings to light. Write the history of
+    logins, too: a process that answers logins has better things to do.
     """
     node_id, host = secrets.token_hex(8), f"{socket.gethostname()} (portal)"
     history_writer = HistoryWriter(
@@ -253,6 +259,15 @@ async def _beside_the_pages(stores: Stores, settings: Settings) -> AsyncIterator
         history_days=settings.events.history_days,
         rank=Rank.HAS_TIME,
     )
+    publisher = Publisher(
+        stores.scripts,
+        stores.events,
+        events,
+        process=node_id,
+        node=host,
+        keep=settings.events.keep,
+    )
+    notices = Notices(stores.outbox.lock, stores.enrolments.refresh_mail)
 
     async def watch() -> None:
         while True:
@@ -266,10 +281,16 @@ async def _beside_the_pages(stores: Stores, settings: Settings) -> AsyncIterator
                 await stores.nodes.announce(node)
             await asyncio.sleep(WATCH_SECONDS)
 
-    running = [tasks.spawn(watch()), tasks.spawn(keep_doing(history_writer.step, "history"))]
+    running = [
+        tasks.spawn(watch()),
+        tasks.spawn(keep_doing(publisher.step, "events")),
+        tasks.spawn(keep_doing(history_writer.step, "history")),
+        tasks.spawn(notices.run()),
+    ]
     try:
-        yield
+        yield notices
     finally:
         await tasks.stop(*running)
         with contextlib.suppress(BackendUnavailable):
+            await publisher.step()
             await stores.nodes.withdraw(node_id)

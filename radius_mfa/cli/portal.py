@@ -8,6 +8,7 @@ import uvloop
 
 from radius_mfa import log
 from radius_mfa.cli.common import configuration
+from radius_mfa.stores.events import EventQueue
 
 
 def portal(ctx: typer.Context) -> None:
@@ -15,10 +16,13 @@ def portal(ctx: typer.Context) -> None:
     from radius_mfa import portal_process  # noqa: PLC0415 - serve must not load the web framework
 
     settings = configuration(ctx).settings
-    file = log.configure(settings.log.format, settings.log.level, settings.log.file)
+    events = EventQueue()
+    file = log.configure(
+        settings.log.format, settings.log.level, settings.log.file, publish=events.append
+    )
 
     async def main() -> None:
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, file.reopen)
-        await portal_process.serve(settings)
+        await portal_process.serve(settings, events)
 
     uvloop.run(main())

@@ -41,6 +41,11 @@ def ago(seconds: float) -> str:
     return "just now"
 
 
+def place(client: str) -> str:
+    """Return where a login was, in words: the client's name, or which portal."""
+    return texts.PLACES.get(client, client)
+
+
 def qr_code(text: str) -> Markup | None:
     """Return a QR code as SVG, or None where *text* is too long for one."""
     try:
@@ -68,7 +73,7 @@ _environment = Environment(
     lstrip_blocks=True,
 )
 _environment.globals |= {"asset": asset, "ERRORS": texts.ERRORS, "NOTICES": texts.NOTICES}
-_environment.filters |= {"moment": moment, "ago": ago, "prose": prose}
+_environment.filters |= {"moment": moment, "ago": ago, "prose": prose, "place": place}
 for _name in _environment.list_templates():
     _environment.get_template(_name)  # now, so that nobody's first page waits for it
 

@@ -1,21 +1,38 @@
-"""Proving who one is: the one place where the portal asks ``authentication.login``."""
+"""Proving who one is: the one place where the portal asks ``authentication.login``.
+
+What comes of it is an event like a login at the VPN, and a lock that it closes is told like one.
+"""
 
 import secrets
 from collections.abc import Sequence
 from dataclasses import replace
+from random import getrandbits
 
 import structlog
+from structlog.typing import FilteringBoundLogger as BoundLogger
 
 from radius_mfa.authentication.login import Attempt, CodeDue, Outcome, Trace, lock_hint
 from radius_mfa.policy.decision import Accept, Reject
 from radius_mfa.portal.visit import Visit
+from radius_mfa.stores.events import PORTAL
 from radius_mfa.stores.interfaces import Identity
 from radius_mfa.stores.sessions import Session
 
-log = structlog.get_logger()
 
-PORTAL = "(portal)"
-"""What stands for the client's name; no ``[[client]]`` can bear it."""
+def lines(visit: Visit, identity: Identity, typed: str, step: str) -> BoundLogger:
+    """Return what writes lines about a *step* of *identity*, whose name was *typed* so."""
+    log: BoundLogger = structlog.get_logger()
+    return log.bind(
+        request_id=f"{getrandbits(48):012x}",  # tells lines apart, protects nothing
+        nas=visit.area.client,
+        user=typed,
+        canonical_user=identity.name,
+        user_key="" if identity.key == identity.name else identity.key,
+        directory=identity.directory,
+        source=visit.source,
+        station=visit.source,
+        step=step,
+    )
 
 
 async def password_proven(visit: Visit, name: str, password: str) -> tuple[Identity, bool] | None:
@@ -44,16 +61,19 @@ async def password_tried(
     outcome = await visit.services.login.decide_password(attempt, visit.now, trace)
     if isinstance(outcome, CodeDue):
         return trace.identity, True, True
-    return trace.identity, _accepted(visit, outcome, trace, "password", name), False
+    return trace.identity, bool(_accepted(visit, outcome, trace, "password", name)), False
 
 
-async def code_proven(visit: Visit, session: Session, code: str) -> bool:
-    """Return whether *code* is one of the session's user, of a device or for recovery; uses it."""
+async def code_proven(visit: Visit, session: Session, code: str) -> str:
+    """Return by which method *code* is one of the session's user, empty if it is none; uses it."""
     attempt = _second_step(visit, session, "".join(code.split()).encode())
     trace = Trace()
     outcome = await visit.services.login.decide(attempt, visit.now, trace)
     same = trace.identity.key == session.user
-    return _accepted(visit, outcome, trace, "code", session.name) and same
+    accepted = _accepted(visit, outcome, trace, "code", session.data["login_name"])
+    if accepted and same and not session.half_way:
+        _say_proven(visit, trace, "code", session)
+    return accepted if same else ""
 
 
 def _second_step(visit: Visit, session: Session, typed: bytes) -> Attempt:
@@ -74,8 +94,11 @@ async def codes_in_a_row_proven(visit: Visit, session: Session, codes: Sequence[
     attempt = replace(_second_step(visit, session, typed), in_a_row=True)
     trace = Trace()
     outcome = await visit.services.login.decide(attempt, visit.now, trace)
-    if not _accepted(visit, outcome, trace, "resync", session.name) or trace.match is None:
+    typed_name = session.data["login_name"]
+    if not _accepted(visit, outcome, trace, "resync", typed_name) or trace.match is None:
         return False
+    if not session.half_way:
+        _say_proven(visit, trace, "resync", session)
     device, step = trace.match.device, trace.match.time_step
     drift = step - int(visit.now) // device.time_step_seconds
     with visit.acting():
@@ -83,17 +106,20 @@ async def codes_in_a_row_proven(visit: Visit, session: Session, codes: Sequence[
     return trace.identity.key == session.user
 
 
-def _accepted(visit: Visit, outcome: Outcome, trace: Trace, step: str, name: str) -> bool:
-    """Write the line of what was decided; return whether it is an Accept."""
-    decision, fields = outcome.decision, {"source": visit.source, "user": name, "step": step}
-    if outcome.locked_until:
-        hint = lock_hint(trace.identity.name, outcome.locked_until)
-        log.warning(
-            "user.locked", nas=PORTAL, canonical_user=trace.identity.name, hint=hint, **fields
-        )
-    if isinstance(decision, Accept):
-        log.info("portal.accepted", method=decision.method, **fields)
-        return True
+def _say_proven(visit: Visit, trace: Trace, step: str, session: Session) -> None:
+    """Write that a session that was there already has proven a factor: no sign-in."""
+    lines(visit, trace.identity, session.data["login_name"], step).info("portal.proven")
+
+
+def _accepted(visit: Visit, outcome: Outcome, trace: Trace, step: str, name: str) -> str:
+    """Return the method of an Accept, empty for a reject; write and tell what that came to.
+
+    Whether an Accept is a sign-in, the caller knows.
+    """
+    decision, line = outcome.decision, lines(visit, trace.identity, name, step)
+    visit.services.tell(outcome, trace.identity, visit.now)
     if isinstance(decision, Reject):
-        log.info("portal.refused", reason=decision.reason.value, hint=decision.hint, **fields)
-    return False
+        line.info("portal.refused", reason=decision.reason.value, hint=decision.hint)
+    if outcome.locked_until:
+        line.warning("user.locked", hint=lock_hint(trace.identity.name, outcome.locked_until))
+    return decision.method if isinstance(decision, Accept) else ""

@@ -26,7 +26,7 @@ async def at_sign_in(visit: Visitor) -> Response:
     session = half_way(visit)
     if not await _proven(visit, session):
         return await visit.page(_TEMPLATE, 422, back="/sign-in/code", error="codes_refused")
-    return await factor_was_right(visit, session, "resynced")
+    return await factor_was_right(visit, session, "totp", "resynced")
 
 
 @router.get("/resync")

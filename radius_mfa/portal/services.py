@@ -1,17 +1,19 @@
 """What pages work with: the stores and use cases, and what the settings say of the portal."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
 
 from radius_mfa.authentication.enrolment import EnrolmentService
-from radius_mfa.authentication.login import Login
+from radius_mfa.authentication.login import Login, Outcome
 from radius_mfa.policy.totp import Algorithm, Window
 from radius_mfa.stores.admins import AdminStore
 from radius_mfa.stores.attempts import RedisAttempts
 from radius_mfa.stores.clients_seen import ClientsSeen
 from radius_mfa.stores.directory_local import LocalDirectory
 from radius_mfa.stores.enrolments import EnrolmentStore
-from radius_mfa.stores.events import EventStream
+from radius_mfa.stores.events import ADMIN_PORTAL, PORTAL, EventStream
+from radius_mfa.stores.interfaces import Identity
 from radius_mfa.stores.login_history import LoginHistory
 from radius_mfa.stores.nodes import Nodes
 from radius_mfa.stores.recovery_codes import RecoveryCodeStore
@@ -28,6 +30,8 @@ class Area:
     prefix: str
     cookie: str
     home: str
+    client: str
+    """What stands for the client's name in events."""
     unattended: frozenset[str] = frozenset()
     """Paths that pages ask for by themselves, which keep nobody's session alive."""
 
@@ -37,12 +41,13 @@ class Area:
         return f"{self.home.rstrip('/')}/sign-in"
 
 
-USERS = Area("user", "/", "__Host-radius-mfa", "/")
+USERS = Area("user", "/", "__Host-radius-mfa", "/", PORTAL)
 ADMINS = Area(
     "admin",
     "/admin",
     "__Host-radius-mfa-admin",
     "/admin",
+    ADMIN_PORTAL,
     frozenset({"/admin/live/stream"}),
 )
 
@@ -99,7 +104,10 @@ class Office:
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """Everything a page may use."""
+    """Everything a page may use.
+
+    *tell* takes note of what was decided on a user, so that a lock is told by mail.
+    """
 
     policy: Policy
     login: Login
@@ -108,6 +116,7 @@ class Services:
     sessions: SessionStore
     history: LoginHistory
     office: Office
+    tell: Callable[[Outcome, Identity, float], None]
     areas: tuple[Area, ...] = (USERS, ADMINS)
 
     def area(self, path: str) -> Area:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from fastapi import APIRouter
 from fastapi.responses import Response
 
-from radius_mfa.portal.proof import code_proven, password_proven
+from radius_mfa.portal.proof import code_proven, lines, password_proven
 from radius_mfa.portal.visit import Go, Visit, Visitor
 from radius_mfa.stores.interfaces import Identity
 from radius_mfa.stores.sessions import Session
@@ -53,10 +53,11 @@ async def sign_in_code(visit: Visitor) -> Response:
     """Take a code of a device, or a recovery code; the session begins under a new token."""
     session = half_way(visit)
     await visit.limit_tries()
-    if not await code_proven(visit, session, visit.field("code")):
+    method = await code_proven(visit, session, visit.field("code"))
+    if not method:
         await visit.reject_delay()
         return await visit.page("sign_in_code.html", 422, error="code_refused")
-    return await factor_was_right(visit, session)
+    return await factor_was_right(visit, session, method)
 
 
 @router.post("/sign-out")
@@ -79,7 +80,11 @@ async def password_was_right(
     visit: Visit, name: str, identity: Identity, *, code_due: bool
 ) -> Response:
     """Begin the session of *identity*, who typed *name*; half-way where a code is due."""
-    area = visit.area
+    area, line = visit.area, lines(visit, identity, name, "password")
+    if code_due:
+        line.info("portal.challenged")
+    else:
+        line.info("portal.accepted", method="password")
     await visit.begin(
         Session(
             area.kind,
@@ -95,7 +100,11 @@ async def password_was_right(
     return await visit.go(f"{area.sign_in}/code" if code_due else area.home)
 
 
-async def factor_was_right(visit: Visit, session: Session, notice: str = "") -> Response:
+async def factor_was_right(
+    visit: Visit, session: Session, method: str, notice: str = ""
+) -> Response:
     """Let a session that was half-way go on under a new token, as one that is signed in."""
+    identity, typed = Identity(session.user, session.name), session.data["login_name"]
+    lines(visit, identity, typed, "code").info("portal.accepted", method=method)
     await visit.begin(replace(session, half_way=False, proved_at=visit.now))
     return await visit.go(visit.area.home, notice)

@@ -2,6 +2,7 @@
 
 from radius_mfa.policy.requirement import MAX_DAYS
 from radius_mfa.policy.roles import MIN_PASSWORD_CHARACTERS
+from radius_mfa.stores.events import ADMIN_PORTAL, PORTAL
 
 ERRORS = {
     "sign_in_refused": "That did not work. Check the name and the password and try again. "
@@ -49,6 +50,9 @@ NOTICES = {
     "signed_out_everywhere": "You are signed out, here and everywhere else.",
 }
 """What was done by the page before."""
+
+PLACES = {PORTAL: "this portal", ADMIN_PORTAL: "the admin portal"}
+"""Where a login was that was not at the VPN."""
 
 FAULTS: dict[int | str, tuple[str, str]] = {
     "admins": (

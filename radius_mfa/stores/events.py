@@ -31,6 +31,9 @@ class Result(StrEnum):
     DISCARDED = "discarded"
 
 
+PORTAL, ADMIN_PORTAL = "(portal)", "(admin portal)"
+"""What stands for the client's name where somebody signs in; no ``[[client]]`` can bear it."""
+
 RESULTS = {
     "login.accepted": Result.ACCEPTED,
     "login.challenged": Result.CHALLENGED,
@@ -39,6 +42,10 @@ RESULTS = {
     "login.failed": Result.FAILED,
     "user.locked": Result.LOCKED,
     "packet.discarded": Result.DISCARDED,
+    "portal.accepted": Result.ACCEPTED,
+    "portal.challenged": Result.CHALLENGED,
+    "portal.refused": Result.REJECTED,
+    "admin.locked": Result.LOCKED,
 }
 """The lines of the log that are events."""
 

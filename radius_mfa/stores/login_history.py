@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import CursorResult, Delete, delete, func, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from radius_mfa.stores.events import Event, EventFilter, Result, id_at
+from radius_mfa.stores.events import ADMIN_PORTAL, PORTAL, Event, EventFilter, Result, id_at
 from radius_mfa.stores.records import (
     Database,
     LastLoginRecord,
@@ -318,13 +318,17 @@ async def _insert(session: AsyncSession, rows: Sequence[Row]) -> None:
 
 
 async def _put_last(session: AsyncSession, after: int, until: int) -> None:
-    """Note everybody's last accepted login among the rows after *after* up to *until*."""
+    """Note everybody's last accepted login among the rows after *after* up to *until*.
+
+    A sign-in at a portal is none: what is wanted is when somebody last used the VPN.
+    """
     event, table = LoginEventRecord.__table__.c, LastLoginRecord.__table__
     names = [column.name for column in table.columns]
     newest = (
         select(func.max(event.event_id))
         .where(event.event_id > after, event.event_id <= until)
         .where(event.result == Result.ACCEPTED.value)
+        .where(event.client.not_in((PORTAL, ADMIN_PORTAL)))
         .group_by(event.user)
     )
     chosen = select(*[event[name] for name in names]).where(event.event_id.in_(newest))

@@ -10,6 +10,7 @@ import pytest
 
 from radius_mfa import portal_process
 from radius_mfa.errors import BackendError, ConfigurationError, OperatorError, Refused
+from radius_mfa.stores.events import EventQueue
 from tests.support.certificates import Authority
 from tests.support.portal import PortalProcess, forms, text_of
 from tests.support.redis import RealRedis
@@ -48,7 +49,7 @@ async def test_a_portal_that_would_be_unsafe_does_not_start(
     site.sections = {"portal": settings}
     site.write_config()
     with pytest.raises(kind, match=message) as refused:
-        await portal_process.serve(site.settings)
+        await portal_process.serve(site.settings, EventQueue())
     assert refused.value.cure or "base_url" in refused.value.message
 
 
@@ -107,7 +108,7 @@ def test_without_redis_every_page_says_to_try_again(tmp_path: Path) -> None:
                 nobody.send(form, "/sign-in", name="alice", password=PASSWORD),
             ):
                 assert refused.status_code == 503
-                assert "Try again in a minute." in text_of(refused)
+                assert "look what was done, and try again" in text_of(refused)
                 assert "set-cookie" not in refused.headers
             redis.go_on()
             assert "Hello, alice" in text_of(browser.get("/"))
@@ -122,5 +123,5 @@ async def test_embedded_redis_is_the_server_s(site: Site, monkeypatch: pytest.Mo
     site.write_config()
     monkeypatch.setattr(portal_process, "SERVER_WAIT_SECONDS", 0.1)
     with pytest.raises(BackendError) as refused:
-        await portal_process.serve(site.settings)
+        await portal_process.serve(site.settings, EventQueue())
     assert refused.value.cure == "start it first: radius-mfa serve"

@@ -16,7 +16,14 @@ from radius_mfa.errors import BackendUnavailable
 from radius_mfa.policy.decision import RejectReason
 from radius_mfa.portal.admin.desk import HOME, AdminVisit, Seeing
 from radius_mfa.portal.pages import render
-from radius_mfa.stores.events import FOLLOW_SECONDS, Event, EventFilter, Result
+from radius_mfa.stores.events import (
+    ADMIN_PORTAL,
+    FOLLOW_SECONDS,
+    PORTAL,
+    Event,
+    EventFilter,
+    Result,
+)
 
 router = APIRouter(prefix=HOME)
 
@@ -40,7 +47,7 @@ async def show(desk: Seeing) -> Response:
         events=[_shown(one) for one in reversed(events)],
         since=since,
         wanted=wanted,
-        clients=[client.name for client in desk.office.clients],
+        clients=[*(client.name for client in desk.office.clients), PORTAL, ADMIN_PORTAL],
         results=list(Result),
         reasons=list(RejectReason),
     )

@@ -6,8 +6,10 @@ import structlog
 from fastapi import APIRouter
 from fastapi.responses import Response
 
+from radius_mfa.authentication.login import Outcome, lock_hint
+from radius_mfa.policy.decision import Reject, RejectReason
 from radius_mfa.policy.roles import SIGN_IN_FAILURES, SIGN_IN_LOCK_SECONDS
-from radius_mfa.portal.proof import code_proven, password_tried
+from radius_mfa.portal.proof import code_proven, lines, password_tried
 from radius_mfa.portal.sign_in import (
     factor_was_right,
     half_way,
@@ -16,6 +18,7 @@ from radius_mfa.portal.sign_in import (
 )
 from radius_mfa.portal.visit import Go, Visit, Visitor
 from radius_mfa.stores.admins import Admin
+from radius_mfa.stores.interfaces import Identity
 
 router = APIRouter(prefix="/admin")
 log = structlog.get_logger()
@@ -41,9 +44,14 @@ async def sign_in(visit: Visitor) -> Response:
     office, name = visit.services.office, visit.field("name")
     password = visit.field("password")
     identity, proven, code_due = await password_tried(visit, name, password, one_time=True)
-    tries_left = await _counted(visit, identity.key)
-    admin = await office.admins.find(identity.key) if proven and tries_left else None
-    if admin is None or _too_late(visit, admin):
+    tries = await office.attempts.admin_try(identity.key, SIGN_IN_LOCK_SECONDS)
+    admin = await office.admins.find(identity.key)
+    why = _closed(visit, admin, tries) if proven else ""
+    if not proven or why:
+        if why:
+            lines(visit, identity, name, "password").info("portal.refused", reason=why)
+        if admin is not None:
+            _tell_lock(visit, identity, name, tries)
         await visit.reject_delay()
         return await visit.page("admin/sign_in.html", 422, name=name, error="sign_in_refused")
     await office.attempts.admin_try_was_right(identity.key, signed_in=False)
@@ -62,38 +70,49 @@ async def sign_in_code(visit: Visitor) -> Response:
     """Take a code, or a recovery code; the session begins under a new token."""
     session = half_way(visit)
     await visit.limit_tries()
-    proven = await code_proven(visit, session, visit.field("code"))
-    if not (await _counted(visit, session.user) and proven):
+    attempts = visit.services.office.attempts
+    identity, typed = Identity(session.user, session.name), session.data["login_name"]
+    method = await code_proven(visit, session, visit.field("code"))
+    tries = await attempts.admin_try(session.user, SIGN_IN_LOCK_SECONDS)
+    if not method or tries > SIGN_IN_FAILURES:
+        if method:
+            lines(visit, identity, typed, "code").info("portal.refused", reason=_TRIES)
+        _tell_lock(visit, identity, typed, tries)
         await visit.reject_delay()
         return await visit.page("admin/sign_in_code.html", 422, error="code_refused")
-    await visit.services.office.attempts.admin_try_was_right(session.user, signed_in=True)
-    return await factor_was_right(visit, session)
+    await attempts.admin_try_was_right(session.user, signed_in=True)
+    return await factor_was_right(visit, session, method)
 
 
 router.post("/sign-out")(sign_out)
 
 
-async def _counted(visit: Visit, user: str) -> bool:
-    """Count a try before its outcome shows; return whether there was one left."""
-    tries = await visit.services.office.attempts.admin_try(user, SIGN_IN_LOCK_SECONDS)
-    if tries == SIGN_IN_FAILURES + 1:
-        unlock = f"radius-mfa user unlock {shlex.quote(user)}"
-        log.warning(
-            "admin.locked",
-            user=user,
-            source=visit.source,
-            hint=f"for {SIGN_IN_LOCK_SECONDS // 60} minutes, or: {unlock}",
-        )
-    return tries <= SIGN_IN_FAILURES
+_TRIES = RejectReason.ACCOUNT_LOCKED.value
 
 
-def _too_late(visit: Visit, admin: Admin) -> bool:
+def _closed(visit: Visit, admin: Admin | None, tries: int) -> str:
+    """Return why the portal stays shut to a right password, as a reason of the log."""
+    if tries > SIGN_IN_FAILURES:
+        return _TRIES
+    if admin is None:
+        return "no_role"
     until = admin.one_time_until
     if until is None or visit.now < until.timestamp():
-        return False
+        return ""
     log.warning(
         "admin.password_too_old",
         user=admin.name,
         hint=f"the one-time password is over: radius-mfa admin create {shlex.quote(admin.name)}",
     )
-    return True
+    return "one_time_password_over"
+
+
+def _tell_lock(visit: Visit, identity: Identity, typed: str, tries: int) -> None:
+    """Tell, of the last try that there was, that it closed the door."""
+    if tries != SIGN_IN_FAILURES:
+        return
+    until = int((visit.now + SIGN_IN_LOCK_SECONDS) * 1000)
+    locked = Outcome(Reject(RejectReason.ACCOUNT_LOCKED), locked_until=until)
+    visit.services.tell(locked, identity, visit.now)
+    hint = f"of the admin portal alone; {lock_hint(identity.name, until)}"
+    lines(visit, identity, typed, "admin").warning("admin.locked", hint=hint)
