@@ -151,6 +151,7 @@ def _exported(user: BulkUser) -> ExportedUser:
                 one.created_at or datetime.now(UTC),
                 one.confirmed_at,
                 one.confirmed_step,
+                one.drift_steps,
             )
             for one in user.devices
         ),
@@ -181,13 +182,18 @@ def _bulk_user(user: ExportedUser, name: str, now: float) -> BulkUser:
 
 
 def _bulk_device(device: ExportedDevice, now: float) -> BulkDevice:
-    """Return *device*; codes that the other installation may have taken are used up here too."""
+    """Return *device*; codes that the other installation may have taken are used up here too.
+
+    They are those up to now by the device's own clock, however far that is off.
+    """
     row = device.row
-    step = max(device.confirmed_step or 0, int(now) // row.time_step_seconds)
+    present = int(now) // row.time_step_seconds + device.drift_steps
+    step = max(device.confirmed_step or 0, present)
     return BulkDevice(
         NewDevice(row.name, row.seed, row.algorithm, row.digits, row.time_step_seconds),
         "export",
         device.created_at,
         device.confirmed_at,
         None if device.confirmed_at is None else step,
+        device.drift_steps,
     )

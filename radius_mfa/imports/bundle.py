@@ -50,6 +50,7 @@ class ExportedDevice:
     created_at: datetime
     confirmed_at: datetime | None
     confirmed_step: int | None
+    drift_steps: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +199,7 @@ def _user_values(user: ExportedUser) -> dict[str, Any]:
                 "created_at": device.created_at,
                 "confirmed_at": device.confirmed_at,
                 "confirmed_step": device.confirmed_step,
+                "drift_steps": device.drift_steps,
             }
             for device in user.devices
         ],
@@ -241,6 +243,7 @@ def _device(user: str, values: Mapping[str, Any]) -> ExportedDevice:
         datetime.fromisoformat(values["created_at"]),
         _moment(values["confirmed_at"]),
         values["confirmed_step"],
+        values.get("drift_steps", 0),
     )
 
 

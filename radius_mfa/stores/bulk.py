@@ -73,6 +73,7 @@ class BulkDevice:
     created_at: datetime | None = None
     confirmed_at: datetime | None = None
     confirmed_step: int | None = None
+    drift_steps: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,6 +276,7 @@ class Bulk:
                 created_at=record.created_at,
                 confirmed_at=record.confirmed_at,
                 confirmed_step=record.confirmed_step,
+                drift_steps=record.drift_steps,
             )
 
     def _seed(self, record: DeviceRecord) -> bytes:
@@ -435,6 +437,7 @@ class Bulk:
             "created_at": device.created_at or utc_now(),
             "confirmed_at": device.confirmed_at,
             "confirmed_step": device.confirmed_step,
+            "drift_steps": device.drift_steps,
         }
 
     async def _tell(self, names: Sequence[str]) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from radius_mfa.app import Stores
 from radius_mfa.imports import bundle
 from radius_mfa.policy.decision import RejectReason
 from radius_mfa.policy.totp import base32
@@ -122,6 +123,30 @@ def test_a_directory_s_user_keeps_key_and_requirement_on_the_way(
         assert command("user", "list", "--json", config=new.config).json() == [before]
         again = quiet(command("import", exported, *with_key, config=new.config), exit_code=1)
         assert "ann: the user exists already" in again.out
+
+
+@pytest.mark.parametrize("drift", [-20, 20])
+def test_a_resynced_device_works_after_an_export_and_an_import(
+    tmp_path: Path, command: Command, drift: int
+) -> None:
+    """By its own clock, and a code that may have been used before is not used again."""
+    exported = str(tmp_path / "all.rmx")
+    with_key = ("--key-file", file(tmp_path, "key", base64.b64encode(os.urandom(32))))
+
+    async def resync(stores: Stores) -> None:
+        [device] = (await stores.enrolments.fetch("alice")).devices
+        await stores.enrolments.resync_device("alice", device.device_id, drift)
+
+    with Site(tmp_path / "old") as old, Site(tmp_path / "new") as new:
+        old.add_users(["alice"])
+        old.with_stores(resync)
+        quiet(command("export", exported, *with_key, config=old.config))
+        used = totp.code(SEED, offset=drift)
+        quiet(command("import", exported, *with_key, config=new.config))
+        server = new.start()
+        assert login(server, "alice", used) == ACCESS_REJECT
+        assert server.line("login.rejected")["reason"] == RejectReason.CODE_REPLAYED
+        assert login(server, "alice", totp.code(SEED, offset=drift + 1)) == ACCESS_ACCEPT
 
 
 def test_a_passphrase_locks_an_export_too(

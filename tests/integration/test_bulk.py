@@ -236,6 +236,8 @@ async def test_everything_comes_out_as_it_went_in(bulk: Bulk, store: EnrolmentSt
     await bulk.take_in([user("bob", password_hash=None), user("alice", device())])
     await store.suspend(["bob"], suspended=True)
     await store.add_device("alice", NewDevice("waiting", OTHER_SEED))
+    [phone] = (await store.fetch("alice")).devices
+    await store.resync_device("alice", phone.device_id, -40)
     users, unreadable = await bulk.everything()
     assert unreadable == []
     assert [(one.name, one.suspended, one.password_hash) for one in users] == [
@@ -246,6 +248,10 @@ async def test_everything_comes_out_as_it_went_in(bulk: Bulk, store: EnrolmentSt
         ("phone", SEED, NOW),
         ("waiting", OTHER_SEED, None),
     ]
+    assert [one.drift_steps for one in users[0].devices] == [-40, 0]
+    await bulk.take_in(users, Existing.UPDATE)
+    [phone] = (await store.fetch("alice")).devices
+    assert phone.drift_steps == -40, "as it was, by the same account"
 
 
 async def test_a_directory_s_user_goes_in_as_they_came_out(

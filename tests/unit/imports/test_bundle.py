@@ -28,7 +28,7 @@ USERS = [
         HASH,
         DAY,
         (
-            ExportedDevice(DeviceRow("export", "zoë", "Gerät", SEED), DAY, DAY, 59_000_000),
+            ExportedDevice(DeviceRow("export", "zoë", "Gerät", SEED), DAY, DAY, 59_000_000, -20),
             ExportedDevice(
                 DeviceRow("export", "zoë", "new", SEED[::-1], Algorithm.SHA512, 8, 60),
                 DAY,
@@ -67,6 +67,23 @@ def test_what_was_exported_comes_back(lock: Lock) -> None:
     octets = bundle.sealed(USERS, lock)
     assert bundle.kind_of_lock(octets) == lock.kind
     assert bundle.opened(octets, lock) == USERS
+
+
+def test_what_an_earlier_release_exported_is_still_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It knew of no drift, no groups and no mail addresses."""
+
+    def before(user: ExportedUser) -> dict[str, Any]:
+        values = values_of(user)
+        del values["groups"], values["mail"]
+        for device in values["devices"]:
+            del device["drift_steps"]
+        return values
+
+    values_of = bundle._user_values
+    monkeypatch.setattr(bundle, "_user_values", before)
+    zoe, *_ = bundle.opened(bundle.sealed(USERS, LOCKS[1]), LOCKS[1])
+    assert [device.drift_steps for device in zoe.devices] == [0, 0]
+    assert (zoe.groups, zoe.mail) == ((), None)
 
 
 @each_lock
