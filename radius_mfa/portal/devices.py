@@ -11,6 +11,7 @@ from radius_mfa.policy.totp import Device
 from radius_mfa.portal import new_device, recovery
 from radius_mfa.portal.proof import code_proven
 from radius_mfa.portal.visit import Enrolling, Go, SignedIn, UserVisit
+from radius_mfa.stores.enrolments import NameTaken
 
 router = APIRouter(prefix="/devices")
 
@@ -42,7 +43,7 @@ async def new(user: Enrolling) -> Response:
         await _without_pending(user)
         try:
             await new_device.begin(user.visit, user.session, name)
-        except Refused:  # another tab was faster
+        except NameTaken:  # another tab was faster
             error = "device_name_taken"
             return await user.page("device_new.html", 422, name=name, error=error)
     return await user.visit.go("/devices/confirm")
@@ -91,7 +92,7 @@ async def rename(user: SignedIn, device_id: str) -> Response:
                 await user.visit.services.enrolments.rename_device(
                     user.session.user, device_id, name
                 )
-            except Refused:  # another tab was faster
+            except NameTaken:  # another tab was faster
                 error = "device_name_taken"
     if error:
         return await user.page("device_rename.html", 422, device=device, name=name, error=error)
@@ -114,10 +115,7 @@ async def remove(user: SignedIn, device_id: str) -> Response:
             await visit.reject_delay()
             return await _remove_page(user, device_id, 422, error="code_refused")
     with visit.acting():
-        try:
-            await visit.services.enrolments.remove_device(user.session.user, device.name)
-        except Refused:
-            raise Go("/") from None
+        await visit.services.enrolments.remove_device(user.session.user, device.name)
     left = [one for one in user.record.devices if one.confirmed_at and one is not device]
     proved_at = visit.now if left else None
     if device.confirmed_at is not None:

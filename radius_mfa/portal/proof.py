@@ -89,7 +89,10 @@ def _second_step(visit: Visit, session: Session, typed: bytes) -> Attempt:
 
 
 async def codes_in_a_row_proven(visit: Visit, session: Session, codes: Sequence[str]) -> bool:
-    """Return whether two codes show where the clock of a device of the user is; note it there."""
+    """Return whether two codes show where the clock of a device of the user is; note it there.
+
+    Raises DeviceGone where it was removed meanwhile.
+    """
     typed = "".join("".join(codes).split()).encode()
     attempt = replace(_second_step(visit, session, typed), in_a_row=True)
     trace = Trace()

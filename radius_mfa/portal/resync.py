@@ -6,6 +6,7 @@ from fastapi.responses import Response
 from radius_mfa.portal.proof import codes_in_a_row_proven
 from radius_mfa.portal.sign_in import factor_was_right, half_way
 from radius_mfa.portal.visit import Go, SignedIn, Visit, Visitor
+from radius_mfa.stores.enrolments import DeviceGone
 from radius_mfa.stores.sessions import Session
 
 router = APIRouter()
@@ -24,8 +25,9 @@ async def show_at_sign_in(visit: Visitor) -> Response:
 async def at_sign_in(visit: Visitor) -> Response:
     """Take them: they prove more than one code does, so the user is in."""
     session = half_way(visit)
-    if not await _proven(visit, session):
-        return await visit.page(_TEMPLATE, 422, back="/sign-in/code", error="codes_refused")
+    error = await _fault(visit, session)
+    if error:
+        return await visit.page(_TEMPLATE, 422, back="/sign-in/code", error=error)
     return await factor_was_right(visit, session, "totp", "resynced")
 
 
@@ -40,16 +42,20 @@ async def show(user: SignedIn) -> Response:
 @router.post("/resync")
 async def resync(user: SignedIn) -> Response:
     """Take them; the session goes on."""
-    if not await _proven(user.visit, user.session):
-        return await user.page(_TEMPLATE, 422, back="/", error="codes_refused")
+    error = await _fault(user.visit, user.session)
+    if error:
+        return await user.page(_TEMPLATE, 422, back="/", error=error)
     return await user.visit.go("/", notice="resynced")
 
 
-async def _proven(visit: Visit, session: Session) -> bool:
+async def _fault(visit: Visit, session: Session) -> str:
+    """Return why the two codes will not do, as a key of the texts; nothing where they do."""
     await visit.limit_tries()
-    proven = await codes_in_a_row_proven(
-        visit, session, [visit.field("first"), visit.field("next")]
-    )
-    if not proven:
-        await visit.reject_delay()
-    return proven
+    codes = [visit.field("first"), visit.field("next")]
+    try:
+        if await codes_in_a_row_proven(visit, session, codes):
+            return ""
+    except DeviceGone:
+        return "device_gone"
+    await visit.reject_delay()
+    return "codes_refused"

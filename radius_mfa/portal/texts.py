@@ -9,6 +9,7 @@ ERRORS = {
     "After several failures sign-in is closed for a while.",
     "code_refused": "That code did not work. Each code works once: wait for the next one. "
     "After several failures sign-in is closed for a while.",
+    "device_gone": "The device of these codes was removed meanwhile.",
     "codes_refused": "These are not two codes in a row of one of your devices, or one was used "
     "before. Begin again with the code that the app shows now.",
     "first_code": "That is not the code this device shows now. Is the phone's clock set "
@@ -38,7 +39,6 @@ NOTICES = {
     "device_added": "The device is set up. Its codes work from now on.",
     "device_removed": "The device is removed. Its codes do not work any more.",
     "device_renamed": "The device has its new name.",
-    "device_gone": "That device is not there any more.",
     "resynced": "The codes of that device work again.",
     "not_me": "Your admins can see now that it was not you. Change your password.",
     "session_ended": "That session is ended.",
@@ -58,6 +58,18 @@ FAULTS: dict[int | str, tuple[str, str]] = {
     "admins": (
         "That is not yours to do",
         "Among them is somebody with a role in the admin portal: only an admin may change them.",
+    ),
+    "device_gone": (
+        "That device is not there any more",
+        "It was removed meanwhile, in another window or by an admin.",
+    ),
+    "user_gone": (
+        "That user is not on record",
+        "They were deleted meanwhile, or the address is not one of a user.",
+    ),
+    409: (
+        "Somebody was faster",
+        "What this was about was changed or removed meanwhile. Go back and load the page again.",
     ),
     "role": ("That is not yours to do", "Your role does not include it. Ask an admin to do it."),
     400: ("That request can't be read", "Go back, load the page again, and try once more."),

@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import re
 import time
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -27,6 +28,9 @@ FIELD_CHARACTERS = 1_024
 AGENT_CHARACTERS = 200
 FRESH_SECONDS = 600
 """For so long after the second factor was proven nobody is asked for it again."""
+
+_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f]")
+"""What nobody types into an address, and no database takes all of."""
 
 _FORM_TYPE = "application/x-www-form-urlencoded"
 
@@ -171,6 +175,15 @@ def csrf_token(key: bytes, token: str) -> str:
     return hashlib.blake2b(token.encode(), key=key, digest_size=24, person=b"csrf").hexdigest()
 
 
+def _check_address(request: Request) -> None:
+    """Refuse, by HTTPException, an address with control characters in it."""
+    if _CONTROLS.search(request.scope["path"]):
+        raise HTTPException(404)
+    asked = request.query_params.multi_items()
+    if any(_CONTROLS.search(name + value) for name, value in asked):
+        raise HTTPException(400)
+
+
 def _same_origin(origin: str | None, referer: str | None, ours: str) -> bool:
     if origin is None and referer:
         parts = urlsplit(referer)
@@ -189,6 +202,8 @@ def _fields(octets: bytes) -> list[tuple[str, str]]:
         )
     except ValueError:
         raise HTTPException(400) from None
+    if any("\0" in name + value for name, value in found):
+        raise HTTPException(400)
     if any(len(value) > FIELD_CHARACTERS for _, value in found):
         raise HTTPException(413)
     return found
@@ -196,6 +211,7 @@ def _fields(octets: bytes) -> list[tuple[str, str]]:
 
 async def visitor(request: Request) -> Visit:
     """Return the visit of anybody; every route of the app depends on it."""
+    _check_address(request)
     services: Services = request.app.state.services
     area = services.area(request.url.path)
     token = request.cookies.get(area.cookie, "")
@@ -240,11 +256,11 @@ class UserVisit:
         return proved_at is None or self.visit.now - proved_at < FRESH_SECONDS
 
     def device(self, device_id: str) -> DeviceOnRecord:
-        """Return a device of the user; Go where they have none such."""
+        """Return a device of the user; HTTPException where they have none such any more."""
         for device in self.record.devices:
             if device.device_id == device_id:
                 return device
-        raise Go("/")
+        raise HTTPException(404, "device_gone")
 
     @property
     def period_over(self) -> bool:

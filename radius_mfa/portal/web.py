@@ -8,12 +8,13 @@ from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Scope
 
-from radius_mfa.errors import BackendUnavailable
+from radius_mfa.errors import BackendUnavailable, Refused
 from radius_mfa.portal import admin, devices, logins, overview, recovery, resync, sessions, sign_in
 from radius_mfa.portal.gate import Gate
 from radius_mfa.portal.pages import STATIC, fault_page
 from radius_mfa.portal.services import Services
 from radius_mfa.portal.visit import Go, set_token, visitor
+from radius_mfa.stores.enrolments import DeviceGone
 
 log = structlog.get_logger()
 
@@ -38,6 +39,8 @@ def application(services: Services) -> ASGIApp:
     app.add_exception_handler(Go, _go)
     app.add_exception_handler(HTTPException, _fault)
     app.add_exception_handler(RequestValidationError, _not_read)
+    app.add_exception_handler(Refused, _outdated)
+    app.add_exception_handler(DeviceGone, _device_gone)
     app.add_exception_handler(BackendUnavailable, _unavailable)
     app.add_exception_handler(Exception, _failed)
     return Gate(app, services.policy)
@@ -63,6 +66,15 @@ async def _fault(_request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - by registration
     page = fault_page(error.status_code, error.detail)
     return HTMLResponse(page, error.status_code, error.headers)
+
+
+async def _outdated(_request: Request, _error: Exception) -> Response:
+    """Answer for what a form is about, and is there no more: others act at the same time."""
+    return HTMLResponse(fault_page(409), 409)
+
+
+async def _device_gone(_request: Request, _error: Exception) -> Response:
+    return HTMLResponse(fault_page(404, "device_gone"), 404)
 
 
 async def _unavailable(request: Request, error: Exception) -> Response:

@@ -659,7 +659,7 @@ class EnrolmentStore:
                     await session.delete(record)
                     await session.flush()
                 elif record.name == new.name:
-                    raise Refused(
+                    raise NameTaken(
                         f"{await called(session, user)} has a device named {new.name} already",
                         "choose another name with --name, or remove it first",
                     )
@@ -698,8 +698,12 @@ class EnrolmentStore:
             devices = {one.device_id: one for one in await self._devices(session, user)}
             renamed = devices.pop(device_id, None)
             fit = name.isprintable() and 1 <= len(name.strip()) <= MAX_NAME_CHARACTERS
-            if renamed is None or not fit or any(one.name == name for one in devices.values()):
-                raise Refused(f"no device of this user can be called {name!r}")
+            if renamed is None:
+                raise DeviceGone("the device was removed meanwhile")
+            if not fit:
+                raise Refused(f"no device can be called {name!r}")
+            if any(one.name == name for one in devices.values()):
+                raise NameTaken(f"the user has a device named {name} already")
             renamed.name = name
 
     async def resync_device(self, user: str, device_id: str, drift_steps: int) -> None:
@@ -708,7 +712,7 @@ class EnrolmentStore:
         async with self.change(user, "device.resync", **act) as session:
             record = await session.get(DeviceRecord, device_id)
             if record is None or record.user != user:
-                raise Refused("the device was removed meanwhile")
+                raise DeviceGone("the device was removed meanwhile")
             record.drift_steps = drift_steps
 
     async def confirm_device(self, user: str, device_id: str, time_step: int) -> None:
@@ -738,7 +742,7 @@ class EnrolmentStore:
             removed = next((record for record in devices if record.name == name), None)
             if removed is None:
                 owner = await called(session, user)
-                raise Refused(
+                raise DeviceGone(
                     f"{owner} has no device named {name}", f"see: radius-mfa device list {owner}"
                 )
             await session.delete(removed)
@@ -812,6 +816,14 @@ class NotOnRecord(Refused):
     def __init__(self, user: str) -> None:
         super().__init__(f"there is no user {user}", "see: radius-mfa user list")
         self.user = user
+
+
+class DeviceGone(Refused):
+    """The command is about a device that the user does not have, or has no more."""
+
+
+class NameTaken(Refused):
+    """The user has another device of that name."""
 
 
 async def devices_by_user(session: AsyncSession, query: Any) -> dict[str, list[DeviceRecord]]:  # noqa: ANN401 - SQLAlchemy's Select of one entity

@@ -90,7 +90,7 @@ def test_first_code_is_asked_for_until_it_is_right(portal: PortalProcess, newcom
     assert "Keep your recovery codes" in text_of(page)
 
 
-@pytest.mark.parametrize("name", ["", "   ", "a" * 65, "a\tb", "a\0b", "\u202e"])
+@pytest.mark.parametrize("name", ["", "   ", "a" * 65, "a\tb", "a\x01b", "\u202e"])
 def test_names_that_can_not_be_seen_are_refused(
     portal: PortalProcess, newcomer: str, name: str
 ) -> None:

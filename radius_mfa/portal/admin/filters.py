@@ -41,11 +41,11 @@ class Listing:
     def _of(cls, given: Mapping[str, str]) -> "Listing":
         sort = given.get("sort", "")
         return cls(
-            given.get("q", "").strip()[:MAX_TEXT].replace("\0", ""),
+            given.get("q", "").strip()[:MAX_TEXT],
             _one_of(Totp, given.get("totp", "")),
             _one_of(Asked, given.get("asked", "")),
             _one_of(Standing, given.get("state", "")),
-            given.get("directory", "")[:MAX_TEXT].replace("\0", ""),
+            given.get("directory", "")[:MAX_TEXT],
             _one_of(Order, sort.removeprefix("-")) or Order.NAME,
             sort.startswith("-"),
         )

@@ -16,8 +16,8 @@ MAX_DIGITS = 18
 @router.get("/audit")
 async def show_audit(desk: Seeing) -> Response:
     """Show a page of the audit trail, newest first, by who acted and whom it was done to."""
-    who, whom, before = (desk.asked(name)[:MAX_TEXT] for name in ("who", "whom", "before"))
-    who, whom = who.replace("\0", "").strip(), whom.replace("\0", "").strip()
+    asked = (desk.asked(name)[:MAX_TEXT].strip() for name in ("who", "whom", "before"))
+    who, whom, before = asked
     numbered = before.isascii() and before.isdigit() and len(before) <= MAX_DIGITS
     entries = await audit.entries(
         desk.visit.services.enrolments.database,

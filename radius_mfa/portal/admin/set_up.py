@@ -67,7 +67,10 @@ async def begin(desk: Beginning) -> Response:
     """Make a seed, shown to this session alone until its first code came."""
     _without_factor(desk)
     with desk.visit.acting():
-        await new_device.begin(desk.visit, desk.session, DEVICE_NAME)
+        try:
+            await new_device.begin(desk.visit, desk.session, DEVICE_NAME)
+        except Refused:  # another tab has set it up by now
+            raise Go(HOME) from None
     return await desk.visit.go(f"{HOME}/set-up/confirm")
 
 

@@ -1,6 +1,6 @@
 """The page of a user: where they stand, what they did, why it was refused, and what to do."""
 
-from fastapi import APIRouter
+from fastapi import APIRouter, HTTPException
 from fastapi.responses import Response
 
 from radius_mfa.authentication.enrolment import requirement_words, totp_words
@@ -10,7 +10,6 @@ from radius_mfa.policy.roles import Right
 from radius_mfa.portal.admin.acts import ACTS
 from radius_mfa.portal.admin.desk import HOME, Seeing
 from radius_mfa.portal.admin.users import standing_of
-from radius_mfa.portal.visit import Go
 from radius_mfa.stores import audit
 from radius_mfa.stores.attempts import Locks
 from radius_mfa.stores.enrolments import NotOnRecord, UserOnRecord
@@ -28,7 +27,7 @@ async def show(desk: Seeing) -> Response:
     try:
         record = await desk.visit.services.enrolments.user(key)
     except NotOnRecord:
-        raise Go(f"{HOME}/users") from None
+        raise HTTPException(404, "user_gone") from None
     locks, admin = await office.attempts.locks(key), await office.admins.find(key)
     logins = await desk.visit.services.history.recent(key, LOGINS)
     asked, has = record.requirement, {"confirmed": record.confirmed, "pending": record.pending}
