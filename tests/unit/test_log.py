@@ -200,6 +200,47 @@ def test_values_that_json_does_not_know_make_a_line_all_the_same(configured: Con
     assert len(line["many"]) == log.MAX_ITEMS
 
 
+FIELDS: dict[str, Any] = {
+    "plain": "alice",
+    "empty": "",
+    "control": "a\x1b[31m\nb",
+    "long": "x" * 300,
+    "zero": 0,
+    "big": -(2**63),
+    "nan": float("nan"),
+    "huge": 1e300,
+    "false": False,
+    "password": "canary",
+    "tries_of_code": 3,
+    "octets": b"canary",
+    "items": ["a\0", 2**70],
+    "nothing": None,
+}
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_a_field_comes_out_the_same_whatever_stands_beside_it(
+    configured: Configure, name: str
+) -> None:
+    """L03: lines whose fields are all harmless are looked at as a whole, others field by field."""
+    lines = configured()
+    logger().info("x", **{name: FIELDS[name]})
+    for other, beside in FIELDS.items():
+        logger().info("x", **({other: beside} | {name: FIELDS[name]}))
+    alone, *together = [json.loads(line) for line in lines()]
+    assert [line.get(name) for line in together] == [alone.get(name)] * len(FIELDS)
+    assert "canary" not in "".join(lines())
+
+
+def test_many_short_fields_are_bounded_each_by_itself(configured: Configure) -> None:
+    """A line may be longer than a field."""
+    lines = configured()
+    logger().info("x", **{f"f{number}": "y" * 200 for number in range(5)}, last="z" * 257)
+    line = only(lines)
+    assert [len(line[f"f{number}"]) for number in range(5)] == [200] * 5
+    assert line["last"] == "z" * 256 + "..."
+
+
 def fail() -> None:
     raise ValueError("canary")
 
