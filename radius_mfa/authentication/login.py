@@ -5,7 +5,6 @@ Knows no packet and no SQL. The order of the steps is the security of the produc
 """
 
 import hashlib
-import secrets
 import shlex
 from collections.abc import Collection, Mapping
 from dataclasses import field, replace
@@ -15,7 +14,8 @@ from types import MappingProxyType
 from typing import TypeGuard
 
 from radius_mfa.authentication.authorization import Case
-from radius_mfa.policy import access, challenge, credentials, recovery, totp
+from radius_mfa.authentication.challenge import FORGED, VOID, Challenges, of_round_one
+from radius_mfa.policy import access, credentials, recovery, totp
 from radius_mfa.policy.access import Enrolment, Mode, Need
 from radius_mfa.policy.attributes import Encoded
 from radius_mfa.policy.challenge import ChallengePolicy, Prompt
@@ -34,7 +34,6 @@ from radius_mfa.stores.interfaces import (
     Identity,
     Loaded,
     PasswordVerdict,
-    PendingChallenge,
     RecoveryCodes,
     RecoveryMatch,
     Settled,
@@ -157,12 +156,11 @@ class Login:
         self._window = window
         self._counted_factors = counted_factors
         self._policies = policies
-        self._challenges = challenges
+        self._challenges = Challenges(challenges, digest_key)
 
     def gave(self, state: bytes, now: float) -> bool:
         """Return whether *state* is one of this cluster's that has not ended, at no cost."""
-        ends = challenge.expiry(state, self._digest_key)
-        return ends is not None and now < ends
+        return self._challenges.gave(state, now)
 
     async def decide(self, attempt: Attempt, now: float, trace: Trace) -> Outcome:
         """Return the outcome of *attempt* at Unix time *now*.
@@ -203,8 +201,8 @@ class Login:
         """Return whose attempt it is and what is known of them, or the verdict it had before."""
         state = ""
         if attempt.state is not None:
-            if challenge.expiry(attempt.state, self._digest_key) is None:
-                return Outcome(_FORGED)
+            if not self._challenges.is_ours(attempt.state):
+                return Outcome(FORGED)
             state = self._digest("state", attempt.state)
         try:
             with trace.directory:
@@ -220,7 +218,7 @@ class Login:
         if loaded.verdict is not None:
             settled = Settled(loaded.verdict, shared=True)
             return await self._outcome(attempt, user, settled, loaded, now, trace)
-        return _Begun(user, _of_round_one(subject, loaded), keys, loaded)
+        return _Begun(user, of_round_one(subject, loaded), keys, loaded)
 
     async def _final(
         self, attempt: Attempt, begun: "_Begun", settlement: Settlement, now: float, trace: Trace
@@ -228,7 +226,8 @@ class Login:
         user, subject, keys, loaded = begun.user, begun.subject, begun.keys, begun.loaded
         decision = settlement.decision
         if isinstance(decision, Challenge):
-            gives = self._on_record(decision, settlement.answers, begun)
+            state = self._digest("state", decision.state.encode())
+            gives = self._challenges.on_record(state, subject, loaded, keys, settlement.answers)
             settlement = replace(settlement, gives=gives)
         with trace.redis:
             settled = await self._attempts.settle(subject, settlement, loaded, keys, now)
@@ -242,39 +241,13 @@ class Login:
         self, attempt: Attempt, begun: "_Begun", now: float, trace: Trace
     ) -> Settlement:
         """Return what the answer to a challenge comes to; one more try is a new challenge."""
-        user, loaded, pending = begun.user, begun.loaded, begun.loaded.challenge
-        unfit = _unfit(pending, begun.subject, loaded, live=self.gave(attempt.state or b"", now))
-        if pending is None or unfit is not None:
-            return Settlement(_closed(user, loaded) or unfit or _FOREIGN)
+        user, loaded = begun.user, begun.loaded
+        pending = self._challenges.answered(attempt.state or b"", begun.subject, loaded, now)
+        if isinstance(pending, Reject):
+            return Settlement(_closed(user, loaded) or pending)
         attempt = replace(attempt, split=_CODE_ALONE, password_proven=True)
-        settlement = await self._judged(attempt, user, loaded, now, trace)
-        decision = settlement.decision
-        if isinstance(decision, Accept):
-            return replace(settlement, answers=pending)
-        if decision.reason not in FACTOR_AT_FAULT:
-            return settlement
-        if pending.tries > 1:
-            again = Challenge(self._new_state(now), decision.reason, decision.hint)
-            settlement = replace(settlement, decision=again)
-        return replace(settlement, answers=pending)
-
-    def _new_state(self, now: float) -> str:
-        ends = int(now) + self._challenges.lifetime_seconds
-        nonce = secrets.token_bytes(challenge.NONCE_OCTETS)
-        return challenge.new_state(nonce, ends, self._digest_key)
-
-    def _on_record(
-        self, decision: Challenge, answers: PendingChallenge | None, begun: "_Begun"
-    ) -> PendingChallenge:
-        """Return what is to be known of the challenge that is given."""
-        return PendingChallenge(
-            digest=self._digest("state", decision.state.encode()),
-            generation=begun.loaded.generation,
-            tries=self._challenges.tries if answers is None else answers.tries - 1,
-            source=begun.subject.source,
-            verdicts=tuple(key.digest for key in begun.keys[1:]),  # the packet's own may stay
-            ttl_ms=self._challenges.lifetime_seconds * 1000,
-        )
+        judged = await self._judged(attempt, user, loaded, now, trace)
+        return self._challenges.settlement(judged, pending, now)
 
     async def _judged(
         self, attempt: Attempt, user: Identity, loaded: Loaded, now: float, trace: Trace
@@ -308,7 +281,7 @@ class Login:
             return enrolment, Reject(need, _mode_hint(need, mode, trace.case))
         if attempt.password_proven and need is Need.PASSWORD:
             gone = Reject(Reason.NOT_ENROLLED, "the last device went meanwhile")
-            return enrolment, gone if attempt.state is None else _VOID
+            return enrolment, gone if attempt.state is None else VOID
         return enrolment, need
 
     async def _tried(  # noqa: PLR0917 - all that is known by now
@@ -333,7 +306,7 @@ class Login:
         if refused is not None:
             return self._rejected(refused, attempt, user.key, or_code=chosen.or_code)
         if chosen.method == _FIRST_FACTOR:  # by which way it ends, and what it gets, is still open
-            return Settlement(Challenge(self._new_state(now)))
+            return Settlement(self._challenges.new(now))
         if trace.case is not None and not (trace.case.code_due and chosen.method == "password"):
             with trace.directory:
                 refused = await trace.case.closed(chosen.method)
@@ -633,44 +606,10 @@ def _whole_field(attempt: Attempt, enrolment: Enrolment, wrong_code: Reject) -> 
     return _Chosen(typed, _FIRST_FACTOR, no_code=why, or_code=like_a_code)
 
 
-_FORGED = Reject(Reason.STATE_FORGED, "no server of this cluster gave that State to anybody")
-_EXPIRED = Reject(
-    Reason.STATE_EXPIRED, "the answer came too late: challenge.lifetime_seconds is how long one has"
-)
-_FOREIGN = Reject(
-    Reason.STATE_FOREIGN,
-    "given to another user, client or Calling-Station-Id, or Redis has lost its memory since",
-)
-_USED = Reject(Reason.STATE_USED, "each State is answered once")
-_VOID = Reject(
-    Reason.STATE_VOID,
-    "since the password was right, the user was changed or unlocked: the login starts again",
-)
 _REFUSED_BY_NAS = Reject(
     Reason.REFUSED_BY_NAS,
     "sshd sends this in place of what was typed where it would let the user in by no password",
 )
-
-
-def _of_round_one(subject: Subject, loaded: Loaded) -> Subject:
-    """Return *subject* with the station of the first round where the answer came without one."""
-    pending = loaded.challenge
-    if pending and subject.source.endswith("|") and pending.source.startswith(subject.source):
-        return replace(subject, source=pending.source)
-    return subject
-
-
-def _unfit(
-    pending: PendingChallenge | None, subject: Subject, loaded: Loaded, *, live: bool
-) -> Reject | None:
-    """Return why the State is no good for *subject*, whatever the answer says."""
-    if not live:
-        return _EXPIRED
-    if pending is None or pending.source != subject.source:
-        return _FOREIGN
-    if not pending.tries:
-        return _USED
-    return None if pending.generation == loaded.generation else _VOID
 
 
 _MORE_THAN_A_CODE = Reject(Reason.WRONG_CODE, "more than a code was typed")
