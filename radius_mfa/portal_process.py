@@ -140,6 +140,7 @@ def services(settings: Settings, stores: Stores, port: int, notices: Notices) ->
         stores.clients_seen,
         stores.signed_clients,
         stores.nodes,
+        stores.directories,
         tuple(_configured(client, settings) for client in settings.client),
         toml_text(masked(settings)),
     )

@@ -86,7 +86,7 @@ def preview(
         columns = ("USER", "MFA: TOTP", "DIRECTORY", "NOW", "THEN")
         print_table(columns, [tuple(asdict(row).values()) for row in cut_off], "")
     for directory, cause in unlisted.items():
-        warn(f"users of {directory} who never came here are not among them: {cause}")
+        warn(f"users of {directory} who are not on record here are left out: {cause}")
     if rules:
         output.print(
             f"Rules may say otherwise for some of them: {', '.join(rules)}. "

@@ -110,7 +110,7 @@ def require(
     count = prospect.users - prospect.required if dry_run else len(changed)
     output.print(f"Required of {plural(count, 'user')}, {until}.")
     if prospect.new:
-        output.print(f"New here, for they never logged in: {prospect.new} of them.")
+        output.print(f"On record only now: {prospect.new} of them.")
     if prospect.required:
         output.print(
             f"It was required of {prospect.required} already, who keep their period. "

@@ -10,6 +10,7 @@ from radius_mfa.policy.totp import Algorithm, Window
 from radius_mfa.stores.admins import AdminStore
 from radius_mfa.stores.attempts import RedisAttempts
 from radius_mfa.stores.clients_seen import ClientsSeen
+from radius_mfa.stores.directories import Directories
 from radius_mfa.stores.directory_local import LocalDirectory
 from radius_mfa.stores.enrolments import EnrolmentStore
 from radius_mfa.stores.events import ADMIN_PORTAL, PORTAL, EventStream
@@ -98,6 +99,7 @@ class Office:
     clients_seen: ClientsSeen
     signed_clients: SignedClients
     nodes: Nodes
+    directories: Directories
     clients: tuple[ConfiguredClient, ...]
     settings: str
 

@@ -27,6 +27,14 @@ ERRORS = {
     "too_many_users": "That is too many at once for this page. List fewer of them.",
     "user_gone": "Somebody of them is not on record any more. Nothing was changed; list them anew.",
     "act_refused": "That can't be done as it stands. Somebody may have changed it meanwhile.",
+    "group_unknown": "No directory has a group of that name.",
+    "group_several": "Several groups are called so. Take the one that is meant.",
+    "group_empty": "Nobody in that group is a user who could log in.",
+    "group_refused": "That is too much for this page, or no group that can be had whole. The "
+    "command line takes more and says why not: radius-mfa user require --group.",
+    "group_changed": "The group, or who is required, has changed meanwhile. Look again.",
+    "directory_away": "A directory that may have the group does not answer, or not quickly enough. "
+    "Nothing was changed: try again, or choose another directory.",
     "not_ready_to_sign": "It was not seen to sign every request: it would be cut off. Wait, or "
     "switch Message-Authenticator on there.",
     "too_many_devices": "You have as many devices as there can be. Remove one first.",

@@ -782,8 +782,8 @@ async def _put_on_record(session: AsyncSession, users: Sequence[Identity]) -> li
             acts.append(Act("user.mail", user.key, {"to": mail or ""}, user.name))
             record.mail, record.version = mail, record.version + 1
     if rows:  # a portal may be quicker, and then tells everybody itself
-        insert = await insert_of(session, MfaUser)
-        await session.execute(insert.values(rows).on_conflict_do_nothing())
+        insert = await insert_of(session, MfaUser.__table__)
+        await session.execute(insert.on_conflict_do_nothing(), rows)
     return acts
 
 

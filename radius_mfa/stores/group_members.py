@@ -42,7 +42,11 @@ class Members:
 
 
 class UnknownGroup(Refused):
-    """No directory that was asked has the group."""
+    """No directory that was asked has the group; *near* is one that may have been meant."""
+
+    def __init__(self, message: str, cure: str, near: str = "") -> None:
+        super().__init__(message, cure)
+        self.near = near
 
 
 class AmbiguousGroup(Refused):
@@ -114,10 +118,11 @@ async def _unknown(
     by_key = {group_key(one): one for one in known}
     near = get_close_matches(group_key(name), by_key, n=1, cutoff=0.6)
     blind = [one.name for one in asked if one.options.schema.groups == "none"]
-    if near:
-        cure = f"did you mean {by_key[near[0]]}?"
+    meant = by_key[near[0]] if near else ""
+    if meant:
+        cure = f"did you mean {meant}?"
     elif blind:
         cure = f'{", ".join(blind)} has groups = "none": set it, and radius-mfa sees them'
     else:
         cure = "see which groups a user is in: radius-mfa directory test NAME --user USER"
-    return UnknownGroup(f"there is no group {name} in {', '.join(where)}", cure)
+    return UnknownGroup(f"there is no group {name} in {', '.join(where)}", cure, meant)

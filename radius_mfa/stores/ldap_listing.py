@@ -5,7 +5,7 @@ from a login, and a slow list does not count against the server. Who is a member
 ``LdapDirectory.groups`` says, read the other way round; a user is who could be found by a name.
 """
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -22,14 +22,16 @@ from radius_mfa.stores.ldap_answers import (
     IN_CHAIN,
     NO_SUCH_OBJECT,
     SIZE_LIMIT_EXCEEDED,
+    SUCCESS,
     Entry,
     Reply,
     primary_group_sid,
     rid_of,
 )
 from radius_mfa.stores.ldap_connection import LdapConnection, open_connection
-from radius_mfa.stores.ldap_names import dn_key, group_name, is_below
+from radius_mfa.stores.ldap_names import DnKey, dn_key, group_name, is_below
 from radius_mfa.stores.ldap_transport import LdapFault
+from radius_mfa.stores.records import chunks
 
 if TYPE_CHECKING:
     from radius_mfa.stores.directory_ldap import LdapDirectory
@@ -137,8 +139,7 @@ async def _in_chain(
     directory.check(reply, _group_base(directory))
     sids = {sid for _, values in reply.entries for sid in values.get("objectsid", ())}
     numbers = sorted({rid_of(sid) for sid in sids})
-    for start in range(0, len(numbers), _TERMS_PER_SEARCH):
-        some = numbers[start : start + _TERMS_PER_SEARCH]
+    for some in chunks(numbers, _TERMS_PER_SEARCH):
         primary = "".join(f"(primaryGroupID={number})" for number in some)
         query = _users(directory, f"(|{primary})")
         entries = await _pages(connection, directory, query, MAX_MEMBERS, _too_many(group))
@@ -161,29 +162,44 @@ async def _by_values(
     """Read the members of the group, then those of groups among them, ``group_depth`` levels."""
     options = directory.options
     attribute = options.group_member.lower()
-    either = f"(|{_users(directory)}{ARE_GROUPS})"
-    wanted = [*directory.attributes_of_users, options.group_member, "objectClass"]
     reply = await connection.search(group.dn, ldap.SCOPE_BASE, ARE_GROUPS, [options.group_member])
     directory.check(reply, group.dn)
     level, seen, found = _values(directory, reply.entries, attribute), {dn_key(group.dn)}, []
     for _ in range(options.group_depth):
-        groups: list[Entry] = []
-        for dn in level:
-            if dn_key(dn) in seen:
-                continue
-            seen.add(dn_key(dn))
-            if len(seen) > MAX_MEMBERS + 1:
-                raise _too_many(group)
+        fresh = {dn_key(dn): dn for dn in level}
+        fresh = {key: dn for key, dn in fresh.items() if key not in seen}
+        seen |= fresh.keys()
+        if len(seen) > MAX_MEMBERS + 1:
+            raise _too_many(group)
+        entries = await _read(directory, connection, fresh)
+        found += [one for one in entries if not _is_group(one) and is_below(one[0], options.base)]
+        level = _values(directory, filter(_is_group, entries), attribute)
+    return found
+
+
+async def _read(
+    directory: "LdapDirectory", connection: LdapConnection, names: Mapping[DnKey, str]
+) -> list[Entry]:
+    """Return those of *names* that are users or groups.
+
+    Many at a time by entryDN (RFC 5020), then one by one whom that did not find: not every server
+    knows it. Servers keep names of who is gone.
+    """
+    options, found = directory.options, []
+    either = f"(|{_users(directory)}{ARE_GROUPS})"
+    wanted = [*directory.attributes_of_users, options.group_member, "objectClass"]
+    for some in chunks(list(names.items()), _TERMS_PER_SEARCH):
+        terms = "".join(f"(entryDN={escape_filter_chars(dn)})" for _, dn in some)
+        query = f"(&(|{terms}){either})"
+        reply = await connection.search(options.base, ldap.SCOPE_SUBTREE, query, wanted)
+        entries = list(reply.entries) if reply.code == SUCCESS else []
+        known = {dn_key(dn) for dn, _ in entries}
+        for dn in [dn for key, dn in some if key not in known]:
             reply = await connection.search(dn, ldap.SCOPE_BASE, either, wanted)
-            if reply.code == NO_SUCH_OBJECT:  # the server keeps names of who is gone
-                continue
-            directory.check(reply, dn)
-            for entry in reply.entries:
-                if _is_group(entry):
-                    groups.append(entry)
-                elif is_below(entry[0], options.base):
-                    found.append(entry)
-        level = _values(directory, groups, attribute)
+            if reply.code != NO_SUCH_OBJECT:
+                directory.check(reply, dn)
+                entries += reply.entries
+        found += entries
     return found
 
 
@@ -192,17 +208,17 @@ def _is_group(entry: Entry) -> bool:
     return not classes.isdisjoint(GROUP_CLASSES)
 
 
-def _values(directory: "LdapDirectory", groups: Sequence[Entry], attribute: str) -> list[str]:
+def _values(directory: "LdapDirectory", groups: Iterable[Entry], attribute: str) -> list[str]:
     """Return the members that *groups* name; Refused where the server gave a part of them."""
+    found: list[str] = []
     for _, values in groups:
         if any(name.startswith(f"{attribute};range=") for name in values):
             raise Refused(
                 f"{directory.name} gives the members of a large group in parts",
                 'set groups = "in-chain" for an Active Directory',
             )
-    return [
-        one.decode("utf-8", "replace") for _, values in groups for one in values.get(attribute, ())
-    ]
+        found += [one.decode("utf-8", "replace") for one in values.get(attribute, ())]
+    return found
 
 
 _MEMBERS = {"in-chain": _in_chain, "member-of": _member_of, "search": _by_values}

@@ -221,6 +221,7 @@ def test_every_admin_page_is_clean_at_both_widths(
         ("/admin", "admin-overview"),
         ("/admin/users", "admin-users"),
         (f"/admin/user?key={user}", "admin-user"),
+        ("/admin/groups", "admin-group"),
         ("/admin/live", "admin-live"),
         ("/admin/clients", "admin-clients"),
         ("/admin/audit", "admin-audit"),

@@ -136,7 +136,7 @@ def test_the_members_of_a_group_are_required_before_they_ever_came(
     assert login(server, "corp\\anna") == ACCESS_ACCEPT
     done = command("user", "require", "--group", "VPN", "--days", "0").out
     assert f"cn=vpn,ou=groups,{SUFFIX} of corp: 3 users.\nRequired of 3 users, at once." in done
-    assert "New here, for they never logged in: 3 of them." in done
+    assert "On record only now: 3 of them." in done
     assert "Left out: 1 account, disabled or ended in the directory." in done
     for form in ("anna", "CORP\\Anna", "ANNA@corp.example", "cleo"):
         assert login(server, form) == ACCESS_REJECT, form
@@ -207,7 +207,7 @@ def test_a_preview_names_those_who_never_came(command: Command, slapd: RealSlapd
     finally:
         slapd.go_on()
     assert away.exit_code == 0
-    assert "users of corp who never came here are not among them: corp: ldaps://" in away.err
+    assert "users of corp who are not on record here are left out: corp: ldaps://" in away.err
     assert "iris" not in away.out
 
 
@@ -215,7 +215,7 @@ def test_everyone_is_who_is_on_record_and_all_whom_a_directory_has(command: Comm
     """Withdrawing it from everyone puts nobody on record."""
     done = command("user", "require", "--everyone").out
     assert re.search(r"^Required of \d+ users, who can enrol until", done, re.MULTILINE)
-    assert re.search(r"^New here, for they never logged in: \d+ of them.$", done, re.MULTILINE)
+    assert re.search(r"^On record only now: \d+ of them.$", done, re.MULTILINE)
     assert "Left out: 1 account" in done
     everyone = ["anna", "bert", "cleo", "dora", "eva", "finn", "gina", "hugo", "iris", "local"]
     assert required(command) == everyone

@@ -10,6 +10,7 @@ from radius_mfa.portal.admin import (
     acts,
     clients,
     dashboard,
+    groups,
     live,
     records,
     set_up,
@@ -19,5 +20,5 @@ from radius_mfa.portal.admin import (
 )
 
 router = APIRouter()
-for _module in (sign_in, set_up, dashboard, users, user, acts, live, clients, records):
+for _module in (sign_in, set_up, dashboard, users, user, acts, groups, live, clients, records):
     router.include_router(_module.router)

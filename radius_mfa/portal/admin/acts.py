@@ -227,14 +227,19 @@ async def _meant(desk: AdminVisit, word: str) -> tuple[list[str], int]:
 
 def _asked(desk: AdminVisit) -> Asked:
     """Return what the form says; -1 stands for what can't be read."""
-    days = desk.visit.field("days")
     try:
         end = datetime.fromisoformat(desk.visit.field("until")) + timedelta(days=1)
         until = end.astimezone().timestamp()
     except (ValueError, OverflowError):
         until = -1.0
+    return Asked(days_of(desk), until, desk.visit.field("reason").strip())
+
+
+def days_of(desk: AdminVisit) -> int:
+    """Return the days that the form says, -1 for what can't be read."""
+    days = desk.visit.field("days")
     readable = days.isascii() and days.isdigit() and len(days) <= len(str(MAX_DAYS))
-    return Asked(int(days) if readable else -1, until, desk.visit.field("reason").strip())
+    return int(days) if readable else -1
 
 
 def _unfit(users: list[str], total: int) -> str:
