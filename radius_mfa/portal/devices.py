@@ -1,5 +1,6 @@
 """Devices of the user: set up, rename, remove."""
 
+from contextlib import suppress
 from dataclasses import replace
 
 from fastapi import APIRouter
@@ -11,12 +12,15 @@ from radius_mfa.policy.totp import Device
 from radius_mfa.portal import new_device, recovery
 from radius_mfa.portal.proof import code_proven
 from radius_mfa.portal.visit import Enrolling, Go, SignedIn, UserVisit
-from radius_mfa.stores.enrolments import NameTaken
+from radius_mfa.stores.enrolments import DeviceGone, NameTaken
 
 router = APIRouter(prefix="/devices")
 
 MAX_DEVICES = 10
 """Each device makes a guess at a code more likely to be right."""
+
+MAX_WAITING = 3
+"""Devices that wait for their first code, of sessions that were left as well."""
 
 FIRST_NAME = "Phone"
 
@@ -39,8 +43,9 @@ async def new(user: Enrolling) -> Response:
         error = "too_many_devices"
     if error:
         return await user.page("device_new.html", 422, name=name, error=error)
+    await user.visit.limit_changes(user.session.user)
     with user.visit.acting():
-        await _without_pending(user)
+        await _make_room(user)
         try:
             await new_device.begin(user.visit, user.session, name)
         except NameTaken:  # another tab was faster
@@ -87,6 +92,7 @@ async def rename(user: SignedIn, device_id: str) -> Response:
     device, name = user.device(device_id), user.visit.field("name").strip()
     error = _name_error(user, name, but=device_id)
     if not error:
+        await user.visit.limit_changes(user.session.user)
         with user.visit.acting():
             try:
                 await user.visit.services.enrolments.rename_device(
@@ -114,6 +120,7 @@ async def remove(user: SignedIn, device_id: str) -> Response:
         if not await code_proven(visit, user.session, visit.field("code")):
             await visit.reject_delay()
             return await _remove_page(user, device_id, 422, error="code_refused")
+    await visit.limit_changes(user.session.user)
     with visit.acting():
         await visit.services.enrolments.remove_device(user.session.user, device.name)
     left = [one for one in user.record.devices if one.confirmed_at and one is not device]
@@ -146,11 +153,15 @@ async def _pending(user: UserVisit) -> Device:
     return device
 
 
-async def _without_pending(user: UserVisit) -> None:
-    """Remove what this session began to set up before."""
-    device_id = new_device.pending_id(user.session)
-    for device in user.record.devices:
-        if device.device_id == device_id and device.confirmed_at is None:
+async def _make_room(user: UserVisit) -> None:
+    """Remove what this session began to set up before, and of the rest what waits for longest."""
+    mine = new_device.pending_id(user.session)
+    waiting = [one for one in user.record.devices if one.confirmed_at is None]
+    others = [one for one in waiting if one.device_id != mine]
+    ending = [one for one in waiting if one.device_id == mine]
+    ending += others[: max(0, len(others) - MAX_WAITING + 1)]
+    for device in ending:
+        with suppress(DeviceGone):
             await user.visit.services.enrolments.remove_device(user.session.user, device.name)
 
 

@@ -9,6 +9,8 @@ from radius_mfa.stores.login_history import PastLogin
 router = APIRouter(prefix="/logins")
 
 LOGINS = 30
+ONCE_SECONDS = 7 * 86_400
+"""For so long it is known that a user has said so; the overview of admins looks back as far."""
 
 
 @router.get("")
@@ -19,14 +21,19 @@ async def show(user: SignedIn) -> Response:
 
 @router.post("/not-me")
 async def not_me(user: SignedIn) -> Response:
-    """Put on the audit trail that a login was not the user's; admins see it there."""
+    """Put on the audit trail that a login was not the user's; admins see it there, once."""
     wanted = user.visit.field("login")
     login = next((one for one in await _recent(user) if str(one.event_id) == wanted), None)
     if login is None:
         raise Go("/logins")
+    owner = user.session.user
+    said = await user.visit.services.sessions.tries("not-me", f"{wanted}:{owner}", ONCE_SECONDS)
+    if said > 1:
+        return await user.visit.go("/logins", notice="not_me")
+    await user.visit.limit_changes(owner)
     with user.visit.acting():
         async with user.visit.services.enrolments.noted(
-            user.session.user,
+            owner,
             "login.not_me",
             at=login.at.isoformat(timespec="seconds"),
             result=login.result.value,

@@ -29,6 +29,7 @@ async def renew(user: SignedIn) -> Response:
     _enrolled(user)
     if not user.fresh:
         raise Go("/prove?next=/recovery-codes")
+    await user.visit.limit_changes(user.session.user)
     with user.visit.acting():
         return await renewed(user)
 

@@ -79,6 +79,7 @@ FAULTS: dict[int | str, tuple[str, str]] = {
         "Somebody was faster",
         "What this was about was changed or removed meanwhile. Go back and load the page again.",
     ),
+    "often": ("That was very often", "You have changed much within an hour. Come back in an hour."),
     "role": ("That is not yours to do", "Your role does not include it. Ask an admin to do it."),
     400: ("That request can't be read", "Go back, load the page again, and try once more."),
     403: (

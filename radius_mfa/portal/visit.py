@@ -29,6 +29,9 @@ AGENT_CHARACTERS = 200
 FRESH_SECONDS = 600
 """For so long after the second factor was proven nobody is asked for it again."""
 
+CHANGES_PER_HOUR = 60
+"""Changes that a user may make of their own devices and codes."""
+
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f]")
 """What nobody types into an address, and no database takes all of."""
 
@@ -142,6 +145,14 @@ class Visit:
         tries = await self.services.sessions.tries("sign-in", bucket, 60)
         if tries > self.policy.sign_ins_per_minute:
             raise HTTPException(429, headers={"retry-after": "60"})
+
+    async def limit_changes(self, user: str) -> None:
+        """Count a change that *user* makes of their own; HTTPException where there were too many.
+
+        Each is a row of the audit trail, for ever: nobody is to fill that.
+        """
+        if await self.services.sessions.tries("change", user, 3600) > CHANGES_PER_HOUR:
+            raise HTTPException(429, "often", headers={"retry-after": "3600"})
 
     async def reject_delay(self) -> None:
         """Wait until a refusal is due."""

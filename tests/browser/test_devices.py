@@ -7,6 +7,7 @@ import httpx
 import orjson
 import pytest
 
+from radius_mfa.portal.visit import CHANGES_PER_HOUR
 from radius_mfa.stores import audit
 from radius_mfa.stores.sessions import token_digest
 from tests.support.portal import Browser, PortalProcess, forms, text_of
@@ -75,6 +76,43 @@ def test_a_session_by_password_alone_ends_when_the_user_enrols(
     finished(browser, *begun(browser))
     assert browser.get("/", follow=False).status_code == 200
     assert "Your session is over" in text_of(other.get("/"))
+
+
+def test_seeds_that_nobody_confirms_do_not_pile_up(
+    portal_site: Site, portal: PortalProcess, newcomer: str
+) -> None:
+    """Of sessions that were left: the oldest gives way. The newest one can be confirmed."""
+    for number in range(5):
+        browser = portal.browser()
+        browser.sign_in(newcomer, PASSWORD)
+        for name in ("phone", "tablet"):
+            page, seed = begun(browser, f"{name}-{number}")
+    record = portal_site.with_stores(lambda s: s.enrolments.user(newcomer))
+    assert [one.name for one in record.devices] == ["tablet-2", "tablet-3", "tablet-4"]
+    assert len(finished(browser, page, seed)[1]) == 10
+
+
+def test_changes_of_ones_own_are_bounded(portal_site: Site, portal: PortalProcess) -> None:
+    """In an hour, for they stay on the audit trail for ever; other users go on."""
+    user, other = portal_site.fresh_user(), portal_site.fresh_user()
+    browser = portal.browser()
+    page = browser.sign_in(user, PASSWORD, code())
+    [rename] = links(page, "rename")
+    hidden = forms(browser.get(rename))[rename]
+    for number in range(CHANGES_PER_HOUR):
+        answer = browser.post(rename, {**hidden, "name": f"name {number}"}, follow=False)
+        assert answer.status_code == 303
+    sent = {**hidden, "name": "one too many"}
+    for path in (rename, "/devices/new", "/recovery-codes"):
+        page = browser.post(path, sent)
+        assert page.status_code == 429
+        assert page.headers["retry-after"] == "3600"
+        assert "Come back in an hour" in text_of(page)
+    rows = portal_site.with_stores(lambda s: audit.entries(s.database, who=user))
+    assert len(rows) == CHANGES_PER_HOUR
+    browser = portal.browser()
+    browser.sign_in(other, PASSWORD, code())
+    assert begun(browser, "tablet")
 
 
 def test_first_code_is_asked_for_until_it_is_right(portal: PortalProcess, newcomer: str) -> None:
@@ -346,6 +384,7 @@ def test_own_logins_are_listed_and_one_that_was_not_me_is_on_the_trail(
     page = browser.send(page, "/logins/not-me")
     assert "Your admins can see" in text_of(page)
     browser.post("/logins/not-me", {**forms(page)["/sign-out"], "login": "1"})  # nobody's
+    assert "Your admins can see" in text_of(browser.send(page, "/logins/not-me"))  # once more
     rows = portal_site.with_stores(lambda s: audit.entries(s.database, who=user))
     [row] = [row for row in rows if row.act == "login.not_me"]
     assert row.subject == user

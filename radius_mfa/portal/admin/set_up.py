@@ -66,6 +66,7 @@ async def show(desk: Beginning) -> Response:
 async def begin(desk: Beginning) -> Response:
     """Make a seed, shown to this session alone until its first code came."""
     _without_factor(desk)
+    await desk.visit.limit_changes(desk.session.user)
     with desk.visit.acting():
         try:
             await new_device.begin(desk.visit, desk.session, DEVICE_NAME)
