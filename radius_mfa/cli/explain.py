@@ -1,6 +1,5 @@
 """``radius-mfa explain``: why a user was refused, in plain words, and what to do about it."""
 
-import shlex
 import textwrap
 from collections import Counter
 from dataclasses import asdict
@@ -90,7 +89,7 @@ def _print(whose: str, logins: list[PastLogin]) -> None:
 
 
 def _name(login: PastLogin) -> str:
-    return shlex.quote(login.called or login.typed or "USER")
+    return login.called or login.typed or "USER"
 
 
 def _second(login: PastLogin) -> str:

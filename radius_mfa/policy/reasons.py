@@ -3,6 +3,7 @@
 They are for operators and admins; users never see them. docs/reasons.md is checked against them.
 """
 
+import shlex
 from dataclasses import dataclass
 
 from radius_mfa.policy.decision import RejectReason
@@ -16,8 +17,8 @@ class Explanation:
     cure: str
 
     def cure_of(self, user: str) -> str:
-        """Return what to do about it where it happened to *user*."""
-        return self.cure.replace("{user}", user)
+        """Return what to do about it where it happened to *user*, quoted for a shell."""
+        return self.cure.replace("{user}", shlex.quote(user))
 
 
 EXPLANATIONS = {

@@ -1,5 +1,7 @@
 """Every reason has its words, and what is no reason has none."""
 
+import shlex
+
 import pytest
 
 from radius_mfa.policy.decision import RejectReason
@@ -9,6 +11,16 @@ from radius_mfa.policy.reasons import EXPLANATIONS, explained
 @pytest.mark.parametrize("reason", RejectReason)
 def test_a_reason_is_explained(reason: RejectReason) -> None:
     assert explained(reason.value) is EXPLANATIONS[reason]
+
+
+@pytest.mark.parametrize("name", ["alice", "o'neil; reboot", "$(id)", "a b"])
+@pytest.mark.parametrize("reason", RejectReason)
+def test_commands_in_what_to_do_take_the_name_as_one_word(reason: RejectReason, name: str) -> None:
+    """They are there to be copied into a shell, and anyone can try to log in as anybody."""
+    cure = EXPLANATIONS[reason].cure_of(name)
+    for command in cure.split("`")[1::2]:
+        if command.startswith("radius-mfa user") and "{user}" in EXPLANATIONS[reason].cure:
+            assert shlex.split(command)[3] == name
 
 
 @pytest.mark.parametrize("reason", ["", "redis", "a_reason_of_a_newer_release"])
