@@ -614,10 +614,38 @@ def test_composed_server_is_healthy(
 # ---- The systemd unit ----------------------------------------------------------------------------
 
 
-def test_systemd_unit_gives_the_server_no_rights_that_it_does_not_need() -> None:
+def _unit(name: str) -> configparser.RawConfigParser:
     unit = configparser.RawConfigParser(strict=False)
     unit.optionxform = str  # type: ignore[assignment,method-assign]
-    unit.read_string((ROOT / "docs" / "radius-mfa.service").read_text("utf-8"))
+    unit.read_string((ROOT / "docs" / name).read_text("utf-8"))
+    return unit
+
+
+@pytest.mark.parametrize("name", ["radius-mfa.service", "radius-mfa-portal.service"])
+def test_systemd_takes_the_units_as_they_are(name: str, tmp_path: Path) -> None:
+    """Each word of them, that is; the program is where pip has put it here."""
+    unit = (ROOT / "docs" / name).read_text("utf-8")
+    program = Path(sys.executable).with_name("radius-mfa")
+    copy = tmp_path / name
+    copy.write_text(unit.replace(f"{PREFIX}/bin/radius-mfa", str(program)), "utf-8")
+    verify = [tool("systemd-analyze"), "verify", "--man=no", "--recursive-errors=no", str(copy)]
+    done = subprocess.run(verify, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_portal_has_no_rights_that_the_server_has_not() -> None:
+    """The two units say the same but for the program and how it ends."""
+    server, portal = (dict(_unit(f"radius-mfa{one}.service")["Service"]) for one in ("", "-portal"))
+    assert portal.pop("ExecStart") == f"{PREFIX}/bin/radius-mfa portal"
+    for own in ("ExecStart", "KillMode"):
+        del server[own]
+    assert server.pop("TimeoutStopSec") != portal.pop("TimeoutStopSec")
+    assert portal == server
+    assert "radius-mfa.service" in _unit("radius-mfa-portal.service")["Unit"]["After"].split()
+
+
+def test_systemd_unit_gives_the_server_no_rights_that_it_does_not_need() -> None:
+    unit = _unit("radius-mfa.service")
     service = unit["Service"]
     assert service["ExecStart"] == f"{PREFIX}/bin/radius-mfa serve"
     assert service["User"] == service["StateDirectory"] == "radius-mfa"

@@ -33,6 +33,7 @@ PACKAGES = {
     "ssh-keygen": "openssh-client",
     "sshd": "openssh-server libpam-radius-auth",
     "nsenter": "util-linux",
+    "systemd-analyze": "systemd",
     "unshare": "util-linux",
 }
 """Tool to Debian package, or several in one text."""
