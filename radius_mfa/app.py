@@ -23,6 +23,7 @@ from radius_mfa.authentication.enrolment import EnrolmentService
 from radius_mfa.authentication.login import Login
 from radius_mfa.authentication.refusal import REJECT_JITTER
 from radius_mfa.config import EMBEDDED, ClientSettings, Settings, split_endpoint
+from radius_mfa.config_view import digest
 from radius_mfa.errors import BackendError, BackendUnavailable, ConfigurationError
 from radius_mfa.group_check import unknown_groups
 from radius_mfa.ldap_setup import ldap_directories
@@ -378,6 +379,7 @@ class Server:
         self.metrics.events_lost.set_function(lambda: self._events.lost)
         self._redis_outage, self._database_outage = Outage(), Outage()
         self._node_id = secrets.token_hex(8)
+        self._settings_digest = digest(settings)
         self._unfit_keys = ""
         self._signed_clients: frozenset[str] = frozenset()
         self._told_keys = self._keys
@@ -639,7 +641,7 @@ class Server:
         """Say in Redis that this node runs, and which keys it knows."""
         host, core_dumps_allowed = socket.gethostname(), self._settings.allow_core_dumps
         await self._stores.nodes.announce(
-            Node(self._node_id, host, *self._keys, core_dumps_allowed)
+            Node(self._node_id, host, *self._keys, core_dumps_allowed, self._settings_digest)
         )
 
     async def _drained(self) -> None:

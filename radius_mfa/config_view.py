@@ -1,8 +1,10 @@
 """The settings as an operator may see them: secrets masked, and the schema for editors."""
 
+import hashlib
 import re
 from typing import Any
 
+import orjson
 import tomlkit
 from pydantic import SecretStr
 
@@ -54,6 +56,20 @@ def masked_url(url: SecretStr) -> str:
 def toml_text(values: Table) -> str:
     """Return plain values as TOML."""
     return tomlkit.dumps(values)
+
+
+def digest(settings: Settings) -> str:
+    """Return a digest of what all nodes should have alike: neither secrets nor places of one host.
+
+    It tells nothing but whether two are the same.
+    """
+    values = masked(settings)
+    for name in ("data_folder", "keyring", "log", "metrics"):
+        values.pop(name, None)
+    for section in ("radius", "portal"):
+        values[section].pop("listen")
+    octets = orjson.dumps(values, option=orjson.OPT_SORT_KEYS)
+    return hashlib.blake2b(octets, digest_size=8).hexdigest()
 
 
 def json_schema() -> Table:

@@ -23,7 +23,7 @@ from radius_mfa.config import (
     Settings,
     split_endpoint,
 )
-from radius_mfa.config_view import masked, toml_text
+from radius_mfa.config_view import digest, masked, toml_text
 from radius_mfa.errors import BackendError, BackendUnavailable, ConfigurationError, Refused
 from radius_mfa.portal.services import ConfiguredClient, Office, Policy, Services
 from radius_mfa.portal.web import application
@@ -143,6 +143,7 @@ def services(settings: Settings, stores: Stores, port: int, notices: Notices) ->
         stores.directories,
         tuple(_configured(client, settings) for client in settings.client),
         toml_text(masked(settings)),
+        digest(settings),
     )
     return Services(
         policy,
@@ -277,7 +278,12 @@ async def _beside_the_pages(
             with suppress(BackendUnavailable):
                 known = tuple(sorted(stores.key_ring.versions))
                 node = Node(
-                    node_id, host, known, stores.key_ring.primary, settings.allow_core_dumps
+                    node_id,
+                    host,
+                    known,
+                    stores.key_ring.primary,
+                    settings.allow_core_dumps,
+                    digest(settings),
                 )
                 await stores.nodes.announce(node)
             await asyncio.sleep(WATCH_SECONDS)

@@ -88,7 +88,10 @@ class ConfiguredClient:
 
 @dataclass(frozen=True, slots=True)
 class Office:
-    """What the pages of admins use beside; *settings* are those in force, without secrets."""
+    """What the pages of admins use beside; *settings* are those in force, without secrets.
+
+    *settings_digest* is what other processes with the same settings announce.
+    """
 
     admins: AdminStore
     attempts: RedisAttempts
@@ -102,6 +105,7 @@ class Office:
     directories: Directories
     clients: tuple[ConfiguredClient, ...]
     settings: str
+    settings_digest: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,13 +15,17 @@ ANNOUNCED_MS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A running server process, and the versions of the keys that it knows and encrypts with."""
+    """A running server process, and the versions of the keys that it knows and encrypts with.
+
+    *settings* is a digest of those in force, secrets apart: to see which nodes differ.
+    """
 
     node_id: str
     host: str
     knows: tuple[int, ...]
     encrypts_with: int
     core_dumps: bool
+    settings: str = ""
 
 
 class Nodes:

@@ -13,7 +13,7 @@ from radius_mfa.stores.clients_seen import Traffic
 from radius_mfa.stores.sessions import token_digest
 from tests.browser.conftest import Tab
 from tests.browser.test_enrolment import looked_at
-from tests.support.admin import add_admins, sign_in
+from tests.support.admin import add_admins, new_admin, sign_in
 from tests.support.portal import Browser, PortalProcess, forms, text_of
 from tests.support.server import PASSWORD, SECRET, RunningServer, Site, eventually
 from tests.support.totp import code, wrong_code
@@ -126,6 +126,20 @@ def test_settings_are_shown_without_secrets(auditor: Browser) -> None:
     assert "failures_by_source" in page.text
     assert 'secret = "***"' in page.text.replace("&#34;", '"')
     assert SECRET not in page.text
+
+
+def test_processes_with_other_settings_are_named(portal_site: Site, auditor: Browser) -> None:
+    """Where it listens is each one's own affair; another limit is not."""
+    assert "has others" in text_of(auditor.get("/admin/settings")), "the server, beside this portal"
+    with Site(portal_site.folder / "alike") as site:
+        site.start()
+        with PortalProcess(site) as alike:
+            desk = new_admin(alike, "settled")
+            shown = eventually(
+                lambda: "have the same" in (text := text_of(desk.get("/admin/settings"))) and text,
+                "both processes",
+            )
+            assert "has others" not in shown
 
 
 def test_the_audit_trail_is_found_by_who_and_whom_and_goes_by_pages(

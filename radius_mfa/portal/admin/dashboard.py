@@ -48,7 +48,7 @@ async def show(desk: Seeing) -> Response:
             services.enrolments.database, act="login.not_me", limit=SHOWN, since=now - LOOK_BACK * 7
         ),
         redis=await _redis_answers(desk),
-        nodes=await _nodes(desk),
+        nodes=await nodes(desk),
     )
 
 
@@ -60,7 +60,8 @@ async def _redis_answers(desk: AdminVisit) -> bool:
     return True
 
 
-async def _nodes(desk: AdminVisit) -> list[Node]:
+async def nodes(desk: AdminVisit) -> list[Node]:
+    """Return the processes that run; none while Redis is away."""
     try:
         return await desk.office.nodes.running()
     except BackendUnavailable:

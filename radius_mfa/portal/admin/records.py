@@ -3,6 +3,7 @@
 from fastapi import APIRouter
 from fastapi.responses import Response
 
+from radius_mfa.portal.admin.dashboard import nodes
 from radius_mfa.portal.admin.desk import HOME, Seeing
 from radius_mfa.stores import audit
 
@@ -34,5 +35,10 @@ async def show_audit(desk: Seeing) -> Response:
 
 @router.get("/settings")
 async def show_settings(desk: Seeing) -> Response:
-    """Show the settings in force where the portal runs, secrets masked."""
-    return await desk.page("settings.html", settings=desk.office.settings)
+    """Show the settings in force where the portal runs, secrets masked, and who has others."""
+    office = desk.office
+    return await desk.page(
+        "settings.html",
+        settings=office.settings,
+        nodes=[(one.host, one.settings == office.settings_digest) for one in await nodes(desk)],
+    )
