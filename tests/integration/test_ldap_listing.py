@@ -39,7 +39,15 @@ def slapd() -> Iterator[RealSlapd]:
             person("shut", PASSWORD),
             person("staffed", ou="staff"),
             (f"cn=printer,{SUFFIX}", {"objectClass": ["device"], "cn": ["printer"]}),
-            group("direct", "alice", "bob", "shut", *outside, f"cn=printer,{SUFFIX}"),
+            group(
+                "direct",
+                "alice",
+                "bob",
+                "shut",
+                f"uid=staffed,ou=staff,{SUFFIX}",
+                *outside,
+                f"cn=printer,{SUFFIX}",
+            ),
             group("nested", "carol", group_dn("middle")),
             group("middle", "bob", group_dn("inner"), "alice"),
             group("inner", "alice", group_dn("nested")),
@@ -132,7 +140,7 @@ async def test_the_members_are_the_users_that_logins_would_find(corp: LdapDirect
     """With their keys; neither who is gone, nor who is elsewhere, nor what is no user."""
     [one] = await corp.groups_named("DIRECT")
     users = await corp.members(one)
-    assert [user.name for user in users] == ["alice", "bob", "shut"]
+    assert [user.name for user in users] == ["alice", "bob", "shut", "staffed"]
     for user in users:
         assert user == await found(corp, user.name)
     assert users[2].state is PasswordVerdict.LOCKED
@@ -188,7 +196,7 @@ async def test_member_of_is_asked_where_it_is_kept() -> None:
 
 async def test_another_server_is_asked_where_the_first_is_away(slapd: RealSlapd) -> None:
     async with directory(slapd.section(servers=["ldaps://127.0.0.1:1", slapd.tls_uri])) as corp:
-        assert await names(corp, "direct") == ["alice", "bob", "shut"]
+        assert await names(corp, "direct") == ["alice", "bob", "shut", "staffed"]
 
 
 async def test_a_list_takes_no_connection_from_logins(corp: LdapDirectory) -> None:

@@ -15,6 +15,7 @@ from radius_mfa.policy.totp import Device
 from radius_mfa.stores import enrolments
 from radius_mfa.stores.audit import entries
 from radius_mfa.stores.enrolments import EnrolmentCodec, EnrolmentStore, NewDevice
+from radius_mfa.stores.interfaces import Identity, Prospect
 from radius_mfa.stores.keyring import KeyRing
 from radius_mfa.stores.records import Database
 from tests.integration.conftest import Told, everything
@@ -223,3 +224,64 @@ async def test_a_reset_ends_every_device_and_begins_a_period(store: EnrolmentSto
     assert alice.password_changed_at is not None
     assert len(bob.devices) == 2
     assert (await store.fetch("alice")).devices == ()
+
+
+def of_corp(name: str, called: str = "", mail: str = "") -> Identity:
+    return Identity(f"LDAP/corp/{name}", called or name, "corp", dn=f"uid={name}", mail=mail)
+
+
+async def test_newcomers_are_put_on_record_with_what_is_asked_of_them(
+    store: EnrolmentStore, other_store: EnrolmentStore, told: Told, database: Database
+) -> None:
+    """And nobody else; a login that found them unknown meanwhile is told, before and after."""
+    new = [of_corp("anna", mail="anna@corp.example"), of_corp("bert")]
+    keys = [user.key for user in new]
+    before = await everything(database)
+    with pytest.raises(Refused, match="there is no user zed"):
+        await store.change_requirements([*keys, "zed"], "test", becomes(FULL), new)
+    assert await everything(database) == before
+    assert await store.prospect(keys) == Prospect(users=2, required=0, new=2)
+    changed = await store.change_requirements(keys, "test", becomes(FULL), new, group="vpn")
+    assert changed == keys
+    assert told.users == keys * 2
+    assert await store.prospect([*keys, "zed"]) == Prospect(users=3, required=2, new=1)
+    anna = await other_store.user(keys[0])
+    assert (anna.name, anna.directory, anna.mail) == ("anna", "corp", "anna@corp.example")
+    assert (await other_store.fetch(keys[0])).requirement == replace(FULL, exempt_reason="")
+    acts = [(one.act, one.called, one.detail) for one in await entries(database)]
+    assert acts == [
+        *(("user.add", name, {"directory": "corp"}) for name in ("anna", "bert")),
+        *(("test", name, {"group": "vpn"}) for name in ("anna", "bert")),
+    ]
+
+
+async def test_who_is_on_record_keeps_what_they_have_and_gets_their_present_name(
+    store: EnrolmentStore, database: Database
+) -> None:
+    """As ``know`` does: the same acts on the trail, and nothing where nothing is new."""
+    known = of_corp("anna", mail="anna@corp.example")
+    await store.know(known)
+    await store.add_device(known.key, NewDevice("phone"), confirmed=True)
+    rows = len(await entries(database))
+    renamed = of_corp("anna", "anna.b", "anna.b@corp.example")
+    for _ in range(2):
+        await store.change_requirements([known.key], "test", becomes(FULL), [renamed])
+    anna = await store.user(known.key)
+    assert (anna.name, anna.mail, len(anna.devices)) == ("anna.b", renamed.mail, 1)
+    acts = [one.act for one in (await entries(database))[rows:]]
+    assert acts == ["user.rename", "user.mail", "test"]
+
+
+async def test_two_admins_at_once_put_a_newcomer_on_record_once(
+    store: EnrolmentStore, other_store: EnrolmentStore
+) -> None:
+    new = [of_corp(f"user{number}") for number in range(20)]
+    keys = [user.key for user in new]
+    results = await asyncio.gather(
+        *(
+            one.change_requirements(keys, "test", becomes(FULL), new)
+            for one in (store, other_store) * 3
+        )
+    )
+    assert sorted(key for changed in results for key in changed) == sorted(keys)
+    assert len(await store.users()) == 20
