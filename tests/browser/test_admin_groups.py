@@ -89,11 +89,11 @@ def login(site: Site, user: str) -> int:
     ("name", "directory", "days", "why"),
     [
         ("", "", "7", "No directory has a group of that name"),
-        ("a\x00b", "", "7", "No directory has a group of that name"),
+        ("a\x01b", "", "7", "No directory has a group of that name"),
         ("*", "", "7", "No directory has a group of that name"),
         ("vpm", "", "7", "There is a group called vpn ."),
         ("vpn", "local", "7", "No directory has a group of that name"),
-        ("vpn", "no\x00ne", "7", "not: radius-mfa user require --group"),
+        ("vpn", "no\x01ne", "7", "not: radius-mfa user require --group"),
         ("nobodies", "", "7", "Nobody in that group is a user who could log in"),
         ("twins <b>", "", "7", "Several groups are called so"),
         ("crowd", "", "7", "The command line takes more"),
