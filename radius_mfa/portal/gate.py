@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from radius_mfa.policy.identity import unmapped
 from radius_mfa.portal.pages import fault_page
-from radius_mfa.portal.services import Policy
+from radius_mfa.portal.services import Policy, area_of
 
 log = structlog.get_logger()
 
@@ -47,6 +47,8 @@ class Gate:
         """Serve one request."""
         if scope["type"] != "http":  # no websockets here; lifespan is switched off
             return
+        if scope["method"] == "HEAD":  # the same, and uvicorn leaves out what it says
+            scope = {**scope, "method": "GET"}
         begun = False
 
         async def send_on(message: Message) -> None:
@@ -64,7 +66,7 @@ class Gate:
         if status is None:
             status = await self._served(scope, receive, send_on)
         if status is not None and not begun:
-            response = HTMLResponse(fault_page(status), status)
+            response = HTMLResponse(fault_page(status, area_of(scope["path"]).home), status)
             await response(scope, receive, send_on)
 
     def _refused(self, scope: Scope) -> int | None:

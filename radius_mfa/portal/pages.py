@@ -83,7 +83,7 @@ def render(template: str, **context: object) -> str:
     return _environment.get_template(template).render(**context)
 
 
-def fault_page(status: int, word: str = "") -> str:
-    """Return the page that stands for a fault; *word* may name another text."""
+def fault_page(status: int, home: str, word: str = "") -> str:
+    """Return the page that stands for a fault and leads *home*; *word* may name another text."""
     title, advice = texts.FAULTS.get(word) or texts.FAULTS.get(status, texts.FAULTS[500])
-    return render("fault.html", title=title, advice=advice, status=status)
+    return render("fault.html", title=title, advice=advice, status=status, home=home)

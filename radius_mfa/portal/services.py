@@ -53,6 +53,11 @@ ADMINS = Area(
 )
 
 
+def area_of(path: str) -> Area:
+    """Return the area of *path*."""
+    return ADMINS if path.startswith(ADMINS.prefix) else USERS
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
     """What the settings say. *origin* is scheme, host and port as a browser writes them.
@@ -123,9 +128,3 @@ class Services:
     history: LoginHistory
     office: Office
     tell: Callable[[Outcome, Identity, float], None]
-    areas: tuple[Area, ...] = (USERS, ADMINS)
-
-    def area(self, path: str) -> Area:
-        """Return the area of *path*: the one with the longest prefix."""
-        fitting = [area for area in self.areas if path.startswith(area.prefix)]
-        return max(fitting, key=lambda area: len(area.prefix))

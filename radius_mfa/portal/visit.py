@@ -15,7 +15,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from radius_mfa.authentication.refusal import reject_delay
 from radius_mfa.policy.access import State, state
 from radius_mfa.portal.pages import render
-from radius_mfa.portal.services import Area, Policy, Services
+from radius_mfa.portal.services import Area, Policy, Services, area_of
 from radius_mfa.stores.audit import Actor, acting_as
 from radius_mfa.stores.enrolments import DeviceOnRecord, NotOnRecord, UserOnRecord
 from radius_mfa.stores.sessions import Session, fresh_token
@@ -69,7 +69,13 @@ class Visit:
     @property
     def area(self) -> Area:
         """The part of the portal that the page belongs to."""
-        return self.services.area(self.request.url.path)
+        return area_of(self.request.url.path)
+
+    @property
+    def sign_in_again(self) -> str:
+        """The page where one signs in; whoever has filled in a form is told why it is lost."""
+        posted = self.request.method == "POST"
+        return f"{self.area.sign_in}?notice=session_over" if posted else self.area.sign_in
 
     @property
     def source(self) -> str:
@@ -224,7 +230,7 @@ async def visitor(request: Request) -> Visit:
     """Return the visit of anybody; every route of the app depends on it."""
     _check_address(request)
     services: Services = request.app.state.services
-    area = services.area(request.url.path)
+    area = area_of(request.url.path)
     token = request.cookies.get(area.cookie, "")
     given = bool(token)
     visit = Visit(request, services, token if given else fresh_token(), None)
@@ -288,7 +294,7 @@ async def enrolling(visit: Visitor) -> UserVisit:
     """Return the visit of a signed-in user, also of one to whom only enrolling is open."""
     session = visit.session
     if session is None:
-        raise Go(visit.area.sign_in)
+        raise Go(visit.sign_in_again)
     if session.half_way:
         raise Go("/sign-in/code")
     try:

@@ -12,7 +12,7 @@ from radius_mfa.errors import BackendUnavailable, Refused
 from radius_mfa.portal import admin, devices, logins, overview, recovery, resync, sessions, sign_in
 from radius_mfa.portal.gate import Gate
 from radius_mfa.portal.pages import STATIC, fault_page
-from radius_mfa.portal.services import Services
+from radius_mfa.portal.services import Services, area_of
 from radius_mfa.portal.visit import Go, set_token, visitor
 from radius_mfa.stores.enrolments import DeviceGone
 
@@ -57,36 +57,40 @@ async def _go(request: Request, error: Exception) -> Response:
     assert isinstance(error, Go)  # noqa: S101 - by registration
     response = RedirectResponse(error.path, 303)
     if error.forget:
-        area = request.app.state.services.area(request.url.path)
-        set_token(response, area, error.forget)
+        set_token(response, area_of(request.url.path), error.forget)
     return response
 
 
-async def _fault(_request: Request, error: Exception) -> Response:
+def _page(request: Request, status: int, word: str = "") -> HTMLResponse:
+    return HTMLResponse(fault_page(status, area_of(request.url.path).home, word), status)
+
+
+async def _fault(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - by registration
-    page = fault_page(error.status_code, error.detail)
-    return HTMLResponse(page, error.status_code, error.headers)
+    page = _page(request, error.status_code, error.detail)
+    page.headers.update(error.headers or {})
+    return page
 
 
-async def _outdated(_request: Request, _error: Exception) -> Response:
+async def _outdated(request: Request, _error: Exception) -> Response:
     """Answer for what a form is about, and is there no more: others act at the same time."""
-    return HTMLResponse(fault_page(409), 409)
+    return _page(request, 409)
 
 
-async def _device_gone(_request: Request, _error: Exception) -> Response:
-    return HTMLResponse(fault_page(404, "device_gone"), 404)
+async def _device_gone(request: Request, _error: Exception) -> Response:
+    return _page(request, 404, "device_gone")
 
 
 async def _unavailable(request: Request, error: Exception) -> Response:
     assert isinstance(error, BackendUnavailable)  # noqa: S101 - by registration
     path = request.url.path
     log.error("portal.unavailable", backend=error.backend, cause=error.cause, path=path)
-    return HTMLResponse(fault_page(503), 503)
+    return _page(request, 503)
 
 
-async def _failed(_request: Request, _error: Exception) -> Response:
-    return HTMLResponse(fault_page(500), 500)  # raised on, and told by the gate
+async def _failed(request: Request, _error: Exception) -> Response:
+    return _page(request, 500)  # raised on, and told by the gate
 
 
-async def _not_read(_request: Request, _error: Exception) -> Response:
-    return HTMLResponse(fault_page(400), 400)
+async def _not_read(request: Request, _error: Exception) -> Response:
+    return _page(request, 400)

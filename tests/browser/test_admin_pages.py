@@ -12,6 +12,7 @@ from radius_mfa.portal.gate import REQUEST_SECONDS
 from radius_mfa.stores.clients_seen import Traffic
 from radius_mfa.stores.sessions import token_digest
 from tests.browser.conftest import Tab
+from tests.browser.test_admin_users import redis_fails_at
 from tests.browser.test_enrolment import looked_at
 from tests.support.admin import add_admins, new_admin, sign_in
 from tests.support.portal import Browser, PortalProcess, forms, text_of
@@ -246,6 +247,29 @@ def test_every_admin_page_is_clean_at_both_widths(
     tab.open(f"/admin/user?key={user}")
     tab.press("Exempt until a date …")
     looked_at(tab, "admin-act")
+    others = [portal_site.fresh_user() for _ in range(3)]
+    with redis_fails_at(portal_site, max(others)):
+        tab.page.evaluate(_SEND, others)
+        tab.page.get_by_role("alert").wait_for()
+    looked_at(tab, "admin-act-half-done")
+    tab.faults = [fault for fault in tab.faults if "status of 503" not in fault]
+    tab.open("/admin/user?key=no-such-user")
+    looked_at(tab, "admin-user-gone")
+    tab.faults = [fault for fault in tab.faults if "status of 404" not in fault]
+
+
+_SEND = """users => {
+    const form = document.querySelector("form[action='/admin/acts/do']");
+    form.elements.act.value = "unlock";
+    form.querySelectorAll("[name=user]").forEach(one => one.remove());
+    for (const user of users) {
+        const field = document.createElement("input");
+        Object.assign(field, {type: "hidden", name: "user", value: user});
+        form.append(field);
+    }
+    HTMLFormElement.prototype.submit.call(form);
+}"""
+"""Fills in the form of an act as the list of users would."""
 
 
 def test_users_are_ticked_and_required_by_keyboard_alone(tab: Tab, portal_site: Site) -> None:

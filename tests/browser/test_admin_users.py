@@ -222,7 +222,7 @@ def _database_fails_at(site: Site, user: str) -> Iterator[None]:
 
 
 @contextmanager
-def _redis_fails_at(site: Site, user: str) -> Iterator[None]:
+def redis_fails_at(site: Site, user: str) -> Iterator[None]:
     """Let Redis have something else where it counts the changes of *user*."""
     redis = site.redis
     [key] = cast("list[bytes]", redis.keys(f"*:{user}:generation"))
@@ -245,7 +245,7 @@ def test_what_is_done_half_way_is_said_and_can_be_gone_on_with(
             assert page.status_code == 503
             assert all("in use" in page_of(admin, user) for user in users)
             assert not any("suspended" in page_of(admin, user) for user in users)
-    with _redis_fails_at(portal_site, "torn-1"):
+    with redis_fails_at(portal_site, "torn-1"):
         page = act(admin, "unlock", *users)
         assert page.status_code == 503
         assert "Done for 1 user; not for 2 : torn-1, torn-2" in text_of(page)

@@ -100,6 +100,7 @@ def test_a_removed_device_and_a_deleted_user_have_a_page_that_says_so(
     page = desk.get(f"/admin/user?key={name}")
     assert page.status_code == 404
     assert "not on record" in text_of(page)
+    assert '<a href="/admin">' in page.text
 
 
 # Values that a database does not take

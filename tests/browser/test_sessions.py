@@ -188,6 +188,34 @@ def test_what_no_browser_sends_is_refused(
     assert browser.request("POST", "/sign-in", content=body, headers=headers).status_code == status
 
 
+@pytest.mark.parametrize(
+    ("path", "status"), [("/sign-in", 200), ("/", 303), ("/static/portal.css", 200), ("/no", 404)]
+)
+def test_head_is_answered_as_get_without_what_it_says(
+    portal: PortalProcess, path: str, status: int
+) -> None:
+    """Monitors ask so."""
+    browser = portal.browser()
+    browser.cookies = {"__Host-radius-mfa": "a" * 43}
+    get, head = (browser.request(method, path, follow=False) for method in ("GET", "HEAD"))
+    assert (get.status_code, head.status_code, head.content) == (status, status, b"")
+    kept = [name for name in get.headers if name not in {"date", "last-modified"}]
+    assert [get.headers[name] for name in kept] == [head.headers[name] for name in kept]
+
+
+@pytest.mark.parametrize("path", ["/devices/new", "/recovery-codes", "/logins/not-me"])
+def test_a_form_whose_session_is_over_says_so(
+    portal_site: Site, portal: PortalProcess, path: str
+) -> None:
+    browser = portal.browser()
+    page = browser.sign_in(portal_site.fresh_user(), PASSWORD, code())
+    sent = {**forms(page)["/sign-out"], "name": "phone", "login": "1"}
+    digest = token_digest(browser.cookies["__Host-radius-mfa"])
+    with portal_site.redis as redis:
+        assert redis.delete(f"radius-mfa:portal:session:{digest}") == 1
+    assert "Your session is over" in text_of(browser.post(path, sent))
+
+
 def test_refusals_tell_nobody_apart(portal_site: Site, portal: PortalProcess) -> None:
     """Unknown user, wrong password, locked and suspended user: status, text, headers, time."""
     locked, suspended, known = (portal_site.fresh_user() for _ in range(3))

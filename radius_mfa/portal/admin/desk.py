@@ -60,7 +60,7 @@ async def beginning(visit: Visitor) -> AdminVisit:
     """Return who has signed in, also with nothing but the password: to choose one, or to enrol."""
     session = visit.session
     if session is None:
-        raise Go(visit.area.sign_in)
+        raise Go(visit.sign_in_again)
     if session.half_way:
         raise Go(f"{visit.area.sign_in}/code")
     admin = await visit.services.office.admins.find(session.user)
