@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import structlog
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from radius_mfa import __version__, tasks
 from radius_mfa.app import WATCH_SECONDS, Stores, login, nas, open_stores, stop_signals, window
@@ -44,6 +45,9 @@ log = structlog.get_logger()
 CONNECTIONS = 512
 """Connections served at once; a browser over them is told to come again."""
 
+HEAD_SECONDS = 10.0
+"""How long a connection may take to say what it asks for."""
+
 KEEP_ALIVE_SECONDS = 15
 STOP_SECONDS = 5
 BACKLOG = 256
@@ -71,8 +75,10 @@ async def serve(settings: Settings, events: EventQueue) -> None:
             server = _Server(
                 uvicorn.Config(
                     app,
+                    http=_Protocol,
                     lifespan="off",
                     log_config=None,
+                    log_level="error",  # below, it tells of what anybody can send
                     access_log=False,
                     server_header=False,
                     proxy_headers=False,
@@ -98,6 +104,38 @@ async def serve(settings: Settings, events: EventQueue) -> None:
             await serving
             await tasks.stop(stopping)
             log.info("portal.stopped")
+
+
+class _Protocol(H11Protocol):
+    """uvicorn's, which by itself waits for ever for the head of a request.
+
+    All places could be taken by who never asks. The body's time is bounded with the page's.
+    """
+
+    _overdue: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Wait for the first head."""
+        super().connection_made(transport)
+        self._overdue = self.loop.call_later(HEAD_SECONDS, transport.abort)
+
+    def data_received(self, data: bytes) -> None:
+        """Wait no longer once a head is whole, and for the whole of one that has begun."""
+        super().data_received(data)
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._wait_no_longer()
+        elif self._overdue is None:
+            self._overdue = self.loop.call_later(HEAD_SECONDS, self.transport.abort)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Leave no timer behind."""
+        self._wait_no_longer()
+        super().connection_lost(exc)
+
+    def _wait_no_longer(self) -> None:
+        if self._overdue is not None:
+            self._overdue.cancel()
+            self._overdue = None
 
 
 class _Server(uvicorn.Server):

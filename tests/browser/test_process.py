@@ -1,8 +1,10 @@
 """The portal's process: how it starts, what it refuses, what it does when a backend is away."""
 
+import socket
 import ssl
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
@@ -10,11 +12,12 @@ import pytest
 
 from radius_mfa import portal_process
 from radius_mfa.errors import BackendError, ConfigurationError, OperatorError, Refused
+from radius_mfa.portal_process import HEAD_SECONDS
 from radius_mfa.stores.events import EventQueue
 from tests.support.certificates import Authority
 from tests.support.portal import PortalProcess, forms, text_of
 from tests.support.redis import RealRedis
-from tests.support.server import PASSWORD, Site
+from tests.support.server import PASSWORD, PATIENCE_SECONDS, Site
 from tests.support.totp import code
 
 pytestmark = pytest.mark.xdist_group("browser")
@@ -92,6 +95,47 @@ def test_tls_by_files(portal_site: Site, tmp_path: Path) -> None:
             assert client.get("/sign-in").status_code == 200
         with pytest.raises(httpx.TransportError):
             httpx.get(f"http://{portal.listen}/sign-in", trust_env=False)
+
+
+def test_connections_that_never_ask_are_closed_and_leave_room_for_others(
+    portal: PortalProcess,
+) -> None:
+    """Else whoever opens as many as are served at once shuts everybody out, for as long."""
+    host, port = portal.listen.rsplit(":", 1)
+    origin = portal.origin.partition("://")[2].encode()
+    begun = b"GET /sign-in HTTP/1.1\r\nHost: " + origin
+    with ExitStack() as stack:
+        silent, one_begun, second_begun = (
+            stack.enter_context(socket.create_connection((host, int(port)))) for _ in range(3)
+        )
+        one_begun.sendall(begun)
+        second_begun.sendall(begun + b"\r\n\r\n")
+        answer = second_begun.recv(65_536)
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        second_begun.sendall(begun)
+        for opened in (silent, one_begun, second_begun):
+            opened.settimeout(HEAD_SECONDS + PATIENCE_SECONDS)
+        assert (_until_closed(silent), _until_closed(one_begun)) == (b"", b"")
+        assert b"HTTP/1.1" not in _until_closed(second_begun), "what is left of the page, at most"
+
+
+def test_what_anybody_can_send_fills_no_log(portal: PortalProcess) -> None:
+    """Neither octets that are no HTTP nor a wish for a websocket is worth a line."""
+    host, port = portal.listen.rsplit(":", 1)
+    before = portal.text
+    with socket.create_connection((host, int(port))) as opened:
+        opened.sendall(b"\0rubbish\r\n\r\n")
+        assert _until_closed(opened).startswith(b"HTTP/1.1 400 ")
+    upgrade = {"connection": "upgrade", "upgrade": "websocket"}
+    assert portal.browser(**upgrade).get("/sign-in").status_code == 200
+    assert portal.text == before
+
+
+def _until_closed(connection: socket.socket) -> bytes:
+    octets = b""
+    while received := connection.recv(65_536):
+        octets += received
+    return octets
 
 
 def test_without_redis_every_page_says_to_try_again(tmp_path: Path) -> None:
