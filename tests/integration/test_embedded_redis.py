@@ -16,7 +16,12 @@ import pytest
 import redis as redis_py
 
 from radius_mfa.errors import BackendError, ConfigurationError
-from radius_mfa.stores.embedded_redis import EmbeddedRedis, FolderInUseError, find_server
+from radius_mfa.stores.embedded_redis import (
+    EmbeddedRedis,
+    FolderInUseError,
+    find_server,
+    take_lock,
+)
 from tests.support.server import eventually
 
 PATIENCE_SECONDS = 20.0
@@ -223,6 +228,14 @@ PARENT = """
 """
 
 
+def is_free(folder: Path) -> bool:
+    try:
+        take_lock(folder).close()
+    except FolderInUseError:
+        return False
+    return True
+
+
 def test_it_is_never_orphaned(folder: Path) -> None:
     """A parent that is killed without warning takes it along; then the folder is free."""
     with subprocess.Popen(
@@ -233,6 +246,7 @@ def test_it_is_never_orphaned(folder: Path) -> None:
         assert alive(child)
         parent.kill()
     eventually(lambda: not alive(child), "the child to end")
+    eventually(lambda: is_free(folder), "its threads to end too, which hold the lock")
 
     async def again() -> bool:
         async with running(folder) as embedded:

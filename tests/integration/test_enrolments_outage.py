@@ -271,7 +271,7 @@ async def test_a_fault_in_the_database_tells_no_value(
     database = opened(empty_url)
     await schema.upgrade(database)
     async with database.session() as session, session.begin():
-        await session.execute(text("ALTER TABLE mfa_user RENAME COLUMN version TO v"))
+        await session.execute(text("ALTER TABLE mfa_user RENAME COLUMN name TO n"))
     with unavailable("SQLITE_ERROR|UndefinedColumnError"):
         await work(EnrolmentStore(database, key_ring, Told()))
     await database.close()
