@@ -17,8 +17,11 @@ class Explanation:
     cure: str
 
     def cure_of(self, user: str) -> str:
-        """Return what to do about it where it happened to *user*, quoted for a shell."""
-        return self.cure.replace("{user}", shlex.quote(user))
+        """Return what to do about it where it happened to *user*, quoted for a shell.
+
+        A backtick would end the command where it is shown: USER stands for such a name.
+        """
+        return self.cure.replace("{user}", "USER" if "`" in user else shlex.quote(user))
 
 
 EXPLANATIONS = {

@@ -23,6 +23,12 @@ def test_commands_in_what_to_do_take_the_name_as_one_word(reason: RejectReason, 
             assert shlex.split(command)[3] == name
 
 
+def test_a_name_with_a_backtick_ends_no_command() -> None:
+    """Pages and the terminal would show it without; so no name stands there."""
+    cure = EXPLANATIONS[RejectReason.ACCOUNT_LOCKED].cure_of("tick`ed")
+    assert "`radius-mfa user unlock USER`" in cure
+
+
 @pytest.mark.parametrize("reason", ["", "redis", "a_reason_of_a_newer_release"])
 def test_what_is_no_reason_is_not(reason: str) -> None:
     assert explained(reason) is None
