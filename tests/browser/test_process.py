@@ -37,7 +37,7 @@ pytestmark = pytest.mark.xdist_group("browser")
         (
             {"certificate_file": "a.pem", "certificate_key_file": "a.key"},
             ConfigurationError,
-            "certificate can't be used: No such file",
+            "certificate of .portal. can't be used: No such file",
         ),
         ({"base_url": "http://mfa.corp.example"}, ConfigurationError, "must begin with https://"),
         ({"base_url": "https://mfa.corp.example/portal"}, ConfigurationError, "without a path"),
