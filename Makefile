@@ -33,7 +33,8 @@ test: $(VENV)/.installed-dev
 	  --cov=radius_mfa/policy --cov=radius_mfa/protocol --cov-branch --cov-fail-under=100
 	@$(BIN)/pytest -n $(JOBS) --dist loadgroup tests $(QUICK:%=--ignore=%)
 
-# ARGS="--only 'radius-mfa,minimal pyrad' --json bench.json"; FreeRADIUS runs where it is installed.
+# ARGS="--only 'radius-mfa,minimal pyrad' --json bench.json", or ARGS="--groups ldap,ldaps,hanging".
+# FreeRADIUS and slapd run where they are installed: freeradius, freeradius-ldap, slapd.
 bench: $(VENV)/.installed-dev
 	@$(BIN)/python -m tests.bench $(ARGS)
 

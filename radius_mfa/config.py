@@ -667,7 +667,7 @@ class LdapDirectorySettings(Section):
     timeout_seconds: Annotated[float, Field(ge=0.1, le=10)] = 1.5
     """After this an operation has failed; well below radius.login_deadline_seconds."""
 
-    pool_size: Annotated[int, Field(ge=1, le=64)] = 8
+    pool_size: Annotated[int, Field(ge=1, le=64)] = 32
     """Connections to each server for searches, and as many for binds."""
 
     lookup_cache_seconds: Annotated[float, Field(ge=0, le=3_600)] = 60.0

@@ -70,7 +70,7 @@ class LdapOptions:
     group_base: str = ""
     group_member: str = "member"
     group_depth: int = 5
-    pool_size: int = 8
+    pool_size: int = 32
     lookup_cache_seconds: float = 60
 
 

@@ -61,26 +61,31 @@ class Pool:
 
     async def take(self) -> LdapConnection:
         """Return a connection to give back, or raise LdapFault."""
-        now = asyncio.get_running_loop().time()
+        loop = asyncio.get_running_loop()
         while self._idle:
             connection = self._idle.pop()
-            if connection.fault is None and now - connection.used_at < IDLE_SECONDS:
+            if connection.fault is None and loop.time() - connection.used_at < IDLE_SECONDS:
                 return connection
             self._discard(connection)
         if len(self._waiting) >= MAX_WAITING:
             raise LdapFault("busy", f"{MAX_WAITING} operations wait for a connection")
-        future: asyncio.Future[LdapConnection] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[LdapConnection] = loop.create_future()
         self._waiting.append(future)
         self._grow()
+        timer = loop.call_later(self._timeout + _MARGIN_SECONDS, self._turn_away, future)
         try:
-            async with asyncio.timeout(self._timeout + _MARGIN_SECONDS):
-                return await future
-        except TimeoutError:
-            self._unclaimed(future)
-            raise LdapFault("busy", f"no free connection within {self._timeout:g} s") from None
+            return await future
         except asyncio.CancelledError:
             self._unclaimed(future)
             raise
+        finally:
+            timer.cancel()
+
+    def _turn_away(self, future: "asyncio.Future[LdapConnection]") -> None:
+        if not future.done():
+            self._waiting.remove(future)
+            fault = LdapFault("busy", f"no free connection within {self._timeout:g} s")
+            future.set_exception(fault)
 
     def _unclaimed(self, future: "asyncio.Future[LdapConnection]") -> None:
         """Take back a connection that was handed to somebody who has given up this moment."""

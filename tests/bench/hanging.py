@@ -10,7 +10,6 @@ import socket
 import statistics
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from itertools import cycle
 from pathlib import Path
@@ -24,8 +23,8 @@ from tests.support.slapd import RealSlapd
 
 ANSWERS, HANGS = "beside one that answers", "beside one that hangs"
 
-ASIDE_A_SECOND = 50
-"""Requests for the second directory's users; each of them comes again in another time step."""
+ASIDE_USERS, ASIDE_A_SECOND, ASIDE_REALM = 1_000, 20, "@far"
+"""The second directory's users and requests: none of them comes twice in a time step."""
 
 WITHIN = 0.10
 
@@ -34,13 +33,20 @@ def measured(
     users: int, logins: int, window: int, rounds: int
 ) -> tuple[dict[str, list[Result]], dict[str, float]]:
     """Return what the rounds saw beside a directory that answers and one that hangs, and MiB."""
-    print(f"Preparing {users} users in each of two directories ...", file=sys.stderr)
+    print(f"Preparing {users} users, and {ASIDE_USERS} in the one that hangs ...", file=sys.stderr)
     runs: dict[str, list[Result]] = {ANSWERS: [], HANGS: []}
-    with FilledSlapd(users) as near, FilledSlapd(users) as far, _serving(near, far, users) as both:
-        server, log = both
+    with (
+        FilledSlapd(users) as near,
+        FilledSlapd(ASIDE_USERS) as far,
+        ours(
+            {"ldap": [section(near, "near"), section(far, "far") | {"realms": ["far"]}]},
+            owners("near", users) + owners("far", ASIDE_USERS),
+        ) as (server, log),
+    ):
         traffic.warm_up(users, server.address, server.pid)
+        traffic.warm_up(ASIDE_USERS, server.address, server.pid, ASIDE_REALM)
         turns = traffic.turns(users, logins)
-        with _aside(server, users):
+        with _aside(server):
             for number in range(rounds):
                 print(f"Round {number + 1} of {rounds}, hanging ...", file=sys.stderr)
                 for name in (ANSWERS, HANGS) if number % 2 else (HANGS, ANSWERS):
@@ -52,13 +58,6 @@ def measured(
                     runs[name].append(result)
         memory = dict.fromkeys(runs, traffic.resident_mib(server.pid))
     return runs, memory
-
-
-@contextlib.contextmanager
-def _serving(near: RealSlapd, far: RealSlapd, users: int) -> Iterator[tuple[Measured, Path]]:
-    sections = [section(near, "near"), section(far, "far") | {"realms": ["far"]}]
-    with ours({"ldap": sections}, owners("near", users) + owners("far", users)) as both:
-        yield both
 
 
 @contextlib.contextmanager
@@ -77,23 +76,22 @@ def _hung(slapd: RealSlapd, log: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _aside(server: Measured, users: int) -> Iterator[None]:
+def _aside(server: Measured) -> Iterator[None]:
     """Keep requests for the second directory's users coming, whatever becomes of them."""
     ended = threading.Event()
 
     def send() -> None:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
             sock.connect(server.address)
-            for index in cycle(range(users)):
+            for index in cycle(range(ASIDE_USERS)):
                 if ended.wait(1 / ASIDE_A_SECOND):
                     return
-                [request] = traffic.encoded([index], traffic.time_step(), 1, "@far")
+                [request] = traffic.encoded([index], traffic.time_step(), 1, ASIDE_REALM)
                 sock.send(request)
 
     thread = threading.Thread(target=send)
     thread.start()
     try:
-        time.sleep(1)  # the second directory's connections are open then
         yield
     finally:
         ended.set()

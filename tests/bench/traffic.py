@@ -83,7 +83,7 @@ def turns(users: int, logins: int) -> Iterator[range]:
         next_step()
 
 
-def warm_up(users: int, server: tuple[str, int], pid: int) -> None:
+def warm_up(users: int, server: tuple[str, int], pid: int, realm: str = "") -> None:
     """Log everybody in once, in a time step that is over afterwards: caches are warm then.
 
     Ends the bench where more than one in a hundred is not let in.
@@ -91,7 +91,7 @@ def warm_up(users: int, server: tuple[str, int], pid: int) -> None:
     batch = 500
     for first in range(0, users, batch):
         chosen = range(first, min(first + batch, users))
-        result = run(encoded(chosen, time_step(), SOCKETS), server, 16, SOCKETS, pid)
+        result = run(encoded(chosen, time_step(), SOCKETS, realm), server, 16, SOCKETS, pid)
         if result.accepts < len(chosen) * 0.99:
             sys.exit(f"{result.rejects} rejected, {result.lost} lost while warming up")
     next_step()

@@ -14,7 +14,7 @@ from radius_mfa.stores import directory_local
 from radius_mfa.stores.directory_local import LocalDirectory
 from radius_mfa.stores.enrolments import EnrolmentStore, NewDevice
 from radius_mfa.stores.hashing import Hashing, HashParameters
-from radius_mfa.stores.interfaces import PasswordVerdict
+from radius_mfa.stores.interfaces import Identity, PasswordVerdict
 from radius_mfa.stores.records import Database, LocalUser
 from tests.integration.conftest import Statements, Told, everything
 
@@ -234,6 +234,55 @@ async def test_no_more_users_are_remembered_than_the_bound(
 
 
 # The credential cache
+
+
+async def test_few_names_are_known_without_asking_for_each(
+    directory: LocalDirectory,
+    store: EnrolmentStore,
+    database: Database,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Users of other directories are none of them; of many users nothing is said."""
+    now = 1000.0
+    monkeypatch.setattr(directory_local, "monotonic", lambda: now)
+    monkeypatch.setattr(directory_local, "FEW_NAMES", 2)
+    await store.add_user("alice")
+    await store.know(Identity("LDAP/corp/1", "carol", "corp"))
+    statements = Statements()
+    statements.watch(database)
+    assert [await directory.lacked(name) for name in ("alice", "bob", "LDAP/corp/1")] == [
+        *(False, True, True)
+    ]
+    assert len(statements.sent) == 1
+    await store.add_user("bob")
+    assert await directory.lacked("bob"), "within a minute"
+    now += directory_local.NAMES_SECONDS
+    assert not await directory.lacked("bob")
+    await store.add_user("third")
+    now += directory_local.NAMES_SECONDS
+    assert not await directory.lacked("nobody"), "too many to be kept"
+
+
+async def test_without_the_database_the_names_of_a_while_ago_hold(
+    directory: LocalDirectory, store: EnrolmentStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whose password and devices are elsewhere logs in all the same."""
+    now = 1000.0
+    monkeypatch.setattr(directory_local, "monotonic", lambda: now)
+
+    def down(_database: Database) -> None:
+        raise BackendUnavailable("database", "down")
+
+    await store.add_user("alice")
+    with monkeypatch.context() as patched:
+        patched.setattr(Database, "session", down)
+        assert not await directory.lacked("bob"), "nothing is known so far"
+    now += directory_local.NAMES_SECONDS
+    assert await directory.lacked("bob")
+    now += directory_local.NAMES_SECONDS
+    monkeypatch.setattr(Database, "session", down)
+    assert await directory.lacked("bob")
+    assert not await directory.lacked("alice")
 
 
 async def test_by_default_every_login_is_hashed(
