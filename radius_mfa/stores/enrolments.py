@@ -312,7 +312,7 @@ class EnrolmentStore:
             if fault is not None and not done:
                 raise fault
             if fault is not None:
-                raise HalfDone(fault, done, [name for name in names if name > done[-1]])
+                raise HalfDone(fault, done, sorted(set(names) - set(done)))
         return done
 
     async def _invalidate_in_flight(self, *users: str) -> None:
