@@ -68,37 +68,14 @@ def _tame(_logger: object, method: str, event: Event) -> Event:
         "level": method,
         "event": printable(str(event.pop("event", None))),
     }
-    said = {name: value for name, value in event.items() if value or value == 0}  # false and 0 do
-    if not _is_tame(said):
-        for name, value in said.items():
-            said[name] = value if type(value) is float else _value(name, value)
-    tamed.update(said)
+    for name, value in event.items():
+        if type(value) is float:
+            tamed[name] = value
+        elif value or value == 0:  # false and 0 say something
+            plain = type(value) is str and value.isprintable() and not _is_secret(name)
+            short = plain and len(value) <= MAX_FIELD_CHARACTERS
+            tamed[name] = value if short else _value(name, value)
     return tamed
-
-
-def _is_tame(fields: Event) -> bool:
-    """Return whether all of *fields* may stay as they are: one look at most lines, not twenty.
-
-    False says nothing: then each field is looked at by itself.
-    """
-    values = fields.values()
-    texts = "".join([value for value in values if type(value) is str])
-    numbers = [value for value in values if type(value) is int]
-    return (
-        len(texts) <= MAX_FIELD_CHARACTERS  # so is each of them
-        and texts.isprintable()
-        and _PLAIN.issuperset(map(type, values))
-        and max(map(abs, numbers), default=0) < _MAX_NUMBER
-        and not _any_secret(tuple(fields))
-    )
-
-
-_PLAIN = frozenset({str, int, float, bool})
-
-
-@lru_cache(1024)
-def _any_secret(names: tuple[str, ...]) -> bool:
-    return any(map(_is_secret, names))
 
 
 def _timestamp(now: float) -> str:
