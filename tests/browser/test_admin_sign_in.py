@@ -117,13 +117,18 @@ def test_a_users_session_opens_no_admin_page_and_an_admins_no_page_of_users(
 def test_after_five_failures_the_door_is_shut_though_the_lockout_is_off(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
-    """Of either step. Right values do not open it, until somebody unlocks; others come in."""
+    """Of either step. Right values do not open it, until somebody unlocks; others come in.
+
+    A right code is not used up at a shut door.
+    """
     lockout = {"failures_by_source": 0, "failures_by_user": 0}
     with Site(tmp_path_factory.mktemp("five"), {"lockout": lockout}) as site:
         site.start()
         add_admins(site, "guessed", "peeped", "other")
         with PortalProcess(site) as portal:
-            browser = portal.browser()
+            browser, half_way = portal.browser(), portal.browser()
+            first_step(half_way, "peeped")
+            right = code()
             for number in range(SIGN_IN_FAILURES):
                 assert "did not work" in first_step(browser, "guessed", f"wrong {number}")
                 browser = portal.browser()
@@ -137,8 +142,13 @@ def test_after_five_failures_the_door_is_shut_though_the_lockout_is_off(
                 shut = rf'"event":"admin.locked",[^\n]*"user":"{name}"'
                 assert len(re.findall(shut, portal.text)) == 1
             assert "Your code" in first_step(portal.browser(), "other")
-            site.with_stores(lambda stores: stores.service.unlock(["guessed"]))
+            page = half_way.get("/admin/sign-in/code")
+            page = half_way.send(page, "/admin/sign-in/code", code=right)
+            assert "did not work" in text_of(page)
+            site.with_stores(lambda stores: stores.service.unlock(["guessed", "peeped"]))
             assert "Your code" in first_step(browser, "guessed")
+            half_way.send(page, "/admin/sign-in/code", code=right)
+            assert "peeped, admin" in text_of(half_way.get("/admin"))
 
 
 def test_an_admin_whose_role_is_taken_away_is_out_with_the_next_click(

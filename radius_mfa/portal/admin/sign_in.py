@@ -72,10 +72,11 @@ async def sign_in_code(visit: Visitor) -> Response:
     await visit.limit_tries()
     attempts = visit.services.office.attempts
     identity, typed = Identity(session.user, session.name), session.data["login_name"]
-    method = await code_proven(visit, session, visit.field("code"))
     tries = await attempts.admin_try(session.user, SIGN_IN_LOCK_SECONDS)
-    if not method or tries > SIGN_IN_FAILURES:
-        if method:
+    locked = tries > SIGN_IN_FAILURES  # a right code stays unused then
+    method = "" if locked else await code_proven(visit, session, visit.field("code"))
+    if not method:
+        if locked:
             lines(visit, identity, typed, "code").info("portal.refused", reason=_TRIES)
         _tell_lock(visit, identity, typed, tries)
         await visit.reject_delay()
