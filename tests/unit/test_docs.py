@@ -6,6 +6,7 @@ import pkgutil
 import re
 import shlex
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,7 @@ def test_every_discard_reason_says_what_it_means_and_what_to_do() -> None:
         assert len(cure) > 10
 
 
+@cache
 def log_events() -> dict[str, set[str]]:
     """Return every event that the source writes, with its levels."""
     found: dict[str, set[str]] = {}
