@@ -27,11 +27,12 @@ JOBS ?= 3
 QUICK := tests/unit tests/wire
 
 # The quick ones first: they alone must go through every line and branch of policy and protocol.
+# Of the others a file's tests share servers, and so a process.
 test: $(VENV)/.installed-dev
 	@$(BIN)/python -m tests.support.debian
 	@$(BIN)/pytest -q -p no:cacheprovider -n $(JOBS) $(QUICK) \
 	  --cov=radius_mfa/policy --cov=radius_mfa/protocol --cov-branch --cov-fail-under=100
-	@$(BIN)/pytest -n $(JOBS) --dist loadgroup tests $(QUICK:%=--ignore=%)
+	@$(BIN)/pytest -n $(JOBS) --dist loadfile tests $(QUICK:%=--ignore=%)
 
 # ARGS="--only 'radius-mfa,minimal pyrad' --json bench.json", or ARGS="--groups ldap,ldaps,hanging".
 # FreeRADIUS and slapd run where they are installed: freeradius, freeradius-ldap, slapd.

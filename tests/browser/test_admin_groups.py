@@ -19,8 +19,6 @@ from tests.support.radius import ACCESS_ACCEPT, ACCESS_REJECT
 from tests.support.server import PASSWORD, Site
 from tests.support.slapd import SEARCH_PASSWORD, SUFFIX, RealSlapd, group, person
 
-pytestmark = pytest.mark.xdist_group("browser")
-
 CROWD = MOST_AT_ONCE + 1
 
 

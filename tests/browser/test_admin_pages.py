@@ -19,8 +19,6 @@ from tests.support.portal import Browser, PortalProcess, forms, text_of
 from tests.support.server import PASSWORD, SECRET, RunningServer, Site, eventually
 from tests.support.totp import code, wrong_code
 
-pytestmark = pytest.mark.xdist_group("browser")
-
 COOKIE = "__Host-radius-mfa-admin"
 
 

@@ -14,8 +14,6 @@ from tests.support.radius import ACCESS_REJECT
 from tests.support.server import PASSWORD, Site, new_device
 from tests.support.totp import SEED, code
 
-pytestmark = pytest.mark.xdist_group("browser")
-
 OWN_PASSWORD = "correct horse battery"
 
 

@@ -19,8 +19,6 @@ from tests.support.portal import Browser, PortalProcess, forms, text_of
 from tests.support.server import PASSWORD, RunningServer, Site, eventually
 from tests.support.totp import code, wrong_code
 
-pytestmark = pytest.mark.xdist_group("browser")
-
 ROUTES: list[tuple[str, str, dict[str, str], set[Role]]] = [
     ("GET", "/admin", {}, set(Role)),
     ("GET", "/admin/users", {}, set(Role)),

@@ -15,8 +15,6 @@ from tests.support.radius import ACCESS_ACCEPT, ACCESS_REJECT
 from tests.support.server import PASSWORD, RunningServer, Site, eventually
 from tests.support.totp import SEED, code, wrong_code
 
-pytestmark = pytest.mark.xdist_group("browser")
-
 
 @pytest.fixture
 def newcomer(portal_site: Site) -> str:

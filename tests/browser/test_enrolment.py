@@ -19,8 +19,6 @@ from tests.support.radius import ACCESS_ACCEPT, ACCESS_REJECT
 from tests.support.server import PASSWORD, RunningServer, Site
 from tests.support.totp import wrong_code
 
-pytestmark = pytest.mark.xdist_group("browser")
-
 COLOURS: tuple[Literal["dark"], Literal["light"]] = ("dark", "light")
 
 names = (f"person{number}" for number in count())

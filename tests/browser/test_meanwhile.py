@@ -20,8 +20,6 @@ from tests.support.postgres import RealPostgres
 from tests.support.server import PASSWORD, Site
 from tests.support.totp import code
 
-pytestmark = pytest.mark.xdist_group("browser")
-
 FASTER = "Somebody was faster"
 GONE = "not there any more"
 MEANWHILE = {

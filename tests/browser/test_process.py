@@ -20,8 +20,6 @@ from tests.support.redis import RealRedis
 from tests.support.server import PASSWORD, PATIENCE_SECONDS, Site
 from tests.support.totp import code
 
-pytestmark = pytest.mark.xdist_group("browser")
-
 
 @pytest.mark.parametrize(
     ("settings", "kind", "message"),

@@ -14,8 +14,6 @@ from tests.support.portal import PortalProcess, forms, text_of
 from tests.support.server import PASSWORD, RunningServer, Site
 from tests.support.totp import code, wrong_code
 
-pytestmark = pytest.mark.xdist_group("browser")
-
 COOKIE = "__Host-radius-mfa"
 
 

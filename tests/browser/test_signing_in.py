@@ -1,12 +1,8 @@
 """Signing in to the portal in a real browser."""
 
-import pytest
-
 from tests.browser.conftest import Tab
 from tests.support.server import PASSWORD, Site
 from tests.support.totp import code
-
-pytestmark = pytest.mark.xdist_group("browser")
 
 
 def test_password_then_code_opens_the_portal(portal_site: Site, tab: Tab) -> None:

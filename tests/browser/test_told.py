@@ -14,8 +14,6 @@ from tests.support.smtp import RealSmtp
 from tests.support.smtp_server import Behaviour
 from tests.support.totp import code, wrong_code
 
-pytestmark = pytest.mark.xdist_group("browser")
-
 USERS = ["pw-locked", "code-locked", "at-home", "teased"]
 ADMINS = ["chief", "guessed"]
 

@@ -32,8 +32,6 @@ from tests.support.radius import (
 from tests.support.redis import RealRedis
 from tests.support.server import PASSWORD, SECRET, RunningServer, Site, eventually
 
-pytestmark = pytest.mark.xdist_group("challenge")
-
 Nodes = tuple[RunningServer, RunningServer]
 
 ENGLISH = "Enter the code from your authenticator app: "

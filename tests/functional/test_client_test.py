@@ -9,8 +9,6 @@ import pytest
 from tests.support import totp
 from tests.support.server import PASSWORD, Finished, RunningServer, Site
 
-pytestmark = pytest.mark.xdist_group("client test")
-
 STRANGERS = ["proxy_state", "status_server", "message_authenticator"]
 LOGIN = ["login", "retransmission", "used_code", "wrong_code"]
 

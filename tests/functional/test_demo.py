@@ -13,14 +13,11 @@ from io import StringIO
 from pathlib import Path
 
 import pexpect
-import pytest
 import segno
 
 from tests.support import totp
 from tests.support.debian import tool
 from tests.support.server import eventually
-
-pytestmark = pytest.mark.xdist_group("demo")
 
 CHECKOUT = Path(__file__).parents[2]
 PROGRAM = Path(sys.executable).parent / "radius-mfa"

@@ -25,8 +25,6 @@ from tests.support.radius import (
 )
 from tests.support.server import PASSWORD, SECRET, RunningServer, Site, eventually
 
-pytestmark = pytest.mark.xdist_group("events")
-
 WITHIN_SECONDS = 1.0
 
 

@@ -18,8 +18,6 @@ from tests.support.radius import ACCESS_ACCEPT, ACCESS_REJECT
 from tests.support.redis import RealRedis
 from tests.support.server import PASSWORD, RunningServer, Site, eventually
 
-pytestmark = pytest.mark.xdist_group("faults")
-
 SILENT, REJECTING = "127.0.0.1", "127.0.0.11"
 
 CLIENTS = [

@@ -14,8 +14,6 @@ from tests.support.postgres import RealPostgres
 from tests.support.radius import ACCESS_ACCEPT, ACCESS_REJECT
 from tests.support.server import PASSWORD, Site, eventually
 
-pytestmark = pytest.mark.xdist_group("faults")
-
 SILENT, REJECTING = "127.0.0.1", "127.0.0.11"
 TIMEOUT_SECONDS = 1.5
 

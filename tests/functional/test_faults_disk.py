@@ -14,8 +14,6 @@ from tests.support import totp
 from tests.support.radius import ACCESS_ACCEPT, ACCESS_REJECT
 from tests.support.server import PASSWORD, Site, eventually
 
-pytestmark = pytest.mark.xdist_group("faults")
-
 
 class SmallDisk:
     """A file system of a few MiB; ``fill`` leaves no room, ``free`` makes some."""

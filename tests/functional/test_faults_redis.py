@@ -17,8 +17,6 @@ from tests.support.radius import ACCESS_ACCEPT, ACCESS_REJECT
 from tests.support.redis import Proxy, RealRedis, in_front_of
 from tests.support.server import PASSWORD, Site, eventually
 
-pytestmark = pytest.mark.xdist_group("faults")
-
 STORM = 200
 SILENT, REJECTING = "127.0.0.1", "127.0.0.11"
 

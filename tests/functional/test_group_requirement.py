@@ -12,8 +12,6 @@ from tests.support.radius import ACCESS_ACCEPT, ACCESS_REJECT
 from tests.support.server import PASSWORD, RunningServer, Site
 from tests.support.slapd import SEARCH_PASSWORD, SUFFIX, RealSlapd, group, person
 
-pytestmark = pytest.mark.xdist_group("ldap-groups")
-
 TRAINEES = f"cn=trainees,ou=groups,{SUFFIX}"
 
 

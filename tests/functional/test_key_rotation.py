@@ -14,8 +14,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
-import pytest
-
 from radius_mfa.app import Stores
 from radius_mfa.policy.totp import Algorithm
 from radius_mfa.stores import keyring
@@ -24,8 +22,6 @@ from radius_mfa.stores.records import DeviceRecord, MfaUser, utc_now
 from tests.support import totp
 from tests.support.radius import ACCESS_ACCEPT
 from tests.support.server import PASSWORD, RunningServer, Site, eventually
-
-pytestmark = pytest.mark.xdist_group("key rotation")
 
 LOGINS = 100
 DEVICES = 4000

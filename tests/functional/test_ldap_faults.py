@@ -16,8 +16,6 @@ from tests.support.radius import ACCESS_ACCEPT
 from tests.support.server import PASSWORD, RunningServer, Site, new_device
 from tests.support.slapd import SEARCH_PASSWORD, SUFFIX, RealSlapd, free_port, group, person
 
-pytestmark = pytest.mark.xdist_group("ldap-login")
-
 LOCAL_USERS = 12
 
 

@@ -22,8 +22,6 @@ from tests.support.slapd import (
     person,
 )
 
-pytestmark = pytest.mark.xdist_group("ldap-login")
-
 LOCAL_PASSWORD = "canary-local-password"
 SEED = "MNQW4YLSPEWXGZLFMQWTEMBNN5RXIZLU"
 

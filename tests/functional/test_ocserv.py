@@ -14,8 +14,6 @@ from tests.support.namespaces import Namespace
 from tests.support.server import PASSWORD, SECRET, RunningServer, Site, eventually
 from tests.support.terminal import dialogue
 
-pytestmark = pytest.mark.xdist_group("ocserv")
-
 GATEWAY, USER = "10.99.0.1", "10.99.0.2"
 PASSWORD_PROMPT, CODE_PROMPT = r"Password:", r"Password1:"
 TUNNEL_UP = r"Configured as 10\.98\.0\.\d+"

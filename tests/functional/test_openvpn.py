@@ -15,8 +15,6 @@ from tests.support.relay import RADIUS_PORT, Relay
 from tests.support.server import PASSWORD, SECRET, RunningServer, Site, eventually
 from tests.support.terminal import dialogue
 
-pytestmark = pytest.mark.xdist_group("openvpn")
-
 GATEWAY, USER = "10.99.0.1", "10.99.0.2"
 TUNNEL_UP = "Initialization Sequence Completed"
 REFUSED = "AUTH_FAILED"

@@ -37,8 +37,6 @@ PREFIX = "/opt/radius-mfa"
 SERVER_USER = 10001
 SECRETS = {"health_secret", "keyring", "postgres_password", "redis_password"}
 
-pytestmark = pytest.mark.xdist_group("packaging")  # one worker installs, and the others need not
-
 
 # ---- The Dockerfile ------------------------------------------------------------------------------
 

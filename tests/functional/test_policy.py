@@ -21,8 +21,6 @@ from tests.support.slapd import (
     person,
 )
 
-pytestmark = pytest.mark.xdist_group("policy")
-
 CROWD = 300
 """Groups of one user: more than a reply holds."""
 

@@ -11,8 +11,6 @@ from tests.support.radius import ACCESS_ACCEPT, ACCESS_REJECT, CALLING_STATION_I
 from tests.support.redis import RealRedis
 from tests.support.server import PASSWORD, SECRET, RunningServer, Site
 
-pytestmark = pytest.mark.xdist_group("race")
-
 Nodes = tuple[RunningServer, RunningServer]
 
 BY_SOURCE = 4

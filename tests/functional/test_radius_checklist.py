@@ -38,8 +38,6 @@ from tests.support.radius import (
 )
 from tests.support.server import PASSWORD, SECRET, RunningServer, Site
 
-pytestmark = pytest.mark.xdist_group("checklist")
-
 SERVICE_TYPE, CLASS, VENDOR_SPECIFIC = 6, 25, 26
 CALL_CHECK, AUTHORIZE_ONLY = struct.pack("!I", 10), struct.pack("!I", 17)
 MS_CHAP2_RESPONSE = b"\0\0\x01\x37\x19\x34" + bytes(50)

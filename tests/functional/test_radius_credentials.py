@@ -19,8 +19,6 @@ from tests.support.radius import (
 )
 from tests.support.server import PASSWORD, SECRET, RunningServer, Site, new_device
 
-pytestmark = pytest.mark.xdist_group("credentials")
-
 END, START, SEPARATOR, START_SEPARATOR, LATIN = (f"127.0.0.{n}" for n in (1, 11, 12, 13, 14))
 
 CLIENTS = [

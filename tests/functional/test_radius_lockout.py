@@ -8,8 +8,6 @@ from tests.support import totp
 from tests.support.radius import ACCESS_ACCEPT, ACCESS_REJECT, CALLING_STATION_ID, Nas
 from tests.support.server import PASSWORD, RunningServer, Site, eventually
 
-pytestmark = pytest.mark.xdist_group("lockout")
-
 BY_SOURCE, BY_USER = 3, 5
 
 HASHES = "radius_mfa_hashing_seconds_count"

@@ -19,8 +19,6 @@ from tests.support.radius import (
 )
 from tests.support.server import PASSWORD, RunningServer, Site
 
-pytestmark = pytest.mark.xdist_group("log")
-
 ALWAYS = {
     "event",
     "level",

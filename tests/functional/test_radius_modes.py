@@ -13,8 +13,6 @@ from tests.support import totp
 from tests.support.radius import ACCESS_ACCEPT, ACCESS_REJECT
 from tests.support.server import PASSWORD, RunningServer, Site
 
-pytestmark = pytest.mark.xdist_group("modes")
-
 SOURCES = {mode: f"127.0.0.{20 + number}" for number, mode in enumerate(Mode)}
 CLIENTS = [
     {"name": f"gw-{mode}", "address": source, "mfa": str(mode)} for mode, source in SOURCES.items()

@@ -25,8 +25,6 @@ from tests.support.radius import (
 )
 from tests.support.server import PASSWORD, SECRET, RunningServer, Site
 
-pytestmark = pytest.mark.xdist_group("packets")
-
 STRICT, LENIENT, LIMITED, QUIET = (f"127.0.0.{host}" for host in (1, 11, 12, 13))
 
 CLIENTS = [

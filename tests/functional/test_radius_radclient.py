@@ -9,8 +9,6 @@ from tests.support import totp
 from tests.support.radius import Radclient, radclient
 from tests.support.server import PASSWORD, SECRET, RunningServer, Site
 
-pytestmark = pytest.mark.xdist_group("radclient")
-
 CLIENTS = [
     {"name": "gateway", "address": ["127.0.0.1", "::1"]},
     {"name": "quiet", "address": "127.0.0.11", "status_server": False},

@@ -3,13 +3,9 @@
 import re
 from concurrent.futures import ThreadPoolExecutor
 
-import pytest
-
 from tests.support import totp
 from tests.support.radius import ACCESS_ACCEPT
 from tests.support.server import PASSWORD, RunningServer, Site
-
-pytestmark = pytest.mark.xdist_group("recovery")
 
 
 def made(site: Site, user: str) -> list[str]:

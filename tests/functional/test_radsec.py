@@ -28,8 +28,6 @@ from tests.support.radius import (
 from tests.support.radsec import SECRET, TlsNas, trust
 from tests.support.server import PASSWORD, RunningServer, Site, eventually
 
-pytestmark = pytest.mark.xdist_group("radsec")
-
 GATEWAY = "vpn1.corp.example"
 
 CLIENTS = [

@@ -21,8 +21,6 @@ from tests.support.radius import (
 from tests.support.redis import RealRedis
 from tests.support.server import PASSWORD, SECRET, RunningServer, Site, eventually
 
-pytestmark = pytest.mark.xdist_group("retransmission")
-
 PLAIN, OTHER, GRACE, OTHER_GRACE, SHORT_GRACE = (f"127.0.0.{n}" for n in (1, 11, 12, 13, 14))
 
 CLIENTS = [

@@ -27,8 +27,6 @@ from tests.support.radius import (
 )
 from tests.support.server import PASSWORD, SECRET, RunningServer, Site, new_device
 
-pytestmark = pytest.mark.xdist_group("secrets")
-
 PW = "canary-Pässwörd"
 NEW_PW = "canary-New-Password"
 WRONG_PW = "canary-Wrong-Password"

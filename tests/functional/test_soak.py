@@ -4,8 +4,6 @@ import pytest
 
 from tests.soak.run import Report, Soak
 
-pytestmark = pytest.mark.xdist_group("soak")
-
 ON_EACH_DATAGRAM = """
 import asyncio, os, time
 from radius_mfa.server.handler import Handler

@@ -16,8 +16,6 @@ from tests.support.debian import tool
 from tests.support.server import PASSWORD, SECRET, RunningServer, Site, eventually
 from tests.support.terminal import dialogue
 
-pytestmark = pytest.mark.xdist_group("sshd")
-
 UID = 61_234
 PASSWORD_PROMPT, CODE_PROMPT = r"Password:", r"authenticator app:"
 

@@ -13,8 +13,6 @@ from tests.support import totp
 from tests.support.radius import ACCESS_ACCEPT, ACCESS_REJECT, Nas
 from tests.support.server import PASSWORD, SECRET, RunningServer, Site, cli
 
-pytestmark = pytest.mark.xdist_group("addresses")
-
 NAS_IP_ADDRESS = 4
 
 WIDE, NARROW, HOST = "secret-of-the-wide-network", "secret-of-the-narrow-one", "secret-of-one-host"

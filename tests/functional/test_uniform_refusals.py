@@ -20,8 +20,6 @@ from tests.support import totp
 from tests.support.radius import ACCESS_ACCEPT, ACCESS_REJECT, REPLY_MESSAGE, Nas, Reply, verified
 from tests.support.server import PASSWORD, RunningServer, Site, new_device
 
-pytestmark = pytest.mark.xdist_group("uniform")
-
 SAMPLES = 200
 USERS = 10
 """Failures of a cause are spread over so many users, lest they be locked."""

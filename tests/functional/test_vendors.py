@@ -19,8 +19,6 @@ from tests.support.radius import (
 )
 from tests.support.server import PASSWORD, SECRET, RunningServer, Site
 
-pytestmark = pytest.mark.xdist_group("vendors")
-
 SOURCES = {name: f"127.0.0.{100 + number}" for number, name in enumerate(VENDORS)}
 
 GROUPS = {

@@ -17,8 +17,6 @@ from radius_mfa.policy.totp import Device, Match
 from radius_mfa.stores.interfaces import Settled, Settlement, Subject, VerdictKey
 from tests.support.redis import RealRedis, attempts_over
 
-pytestmark = pytest.mark.xdist_group("attempts_race")
-
 PROCESSES = 4
 EACH = 50
 PATIENCE_SECONDS = 60

@@ -12,8 +12,6 @@ from radius_mfa.stores.interfaces import PasswordVerdict
 from tests.support.ldap_directory import directory, found
 from tests.support.samba import BASE, REALM, RealSamba
 
-pytestmark = pytest.mark.xdist_group("samba")
-
 PASSWORD = "canary-Passw0rd"
 
 LOCKOUT_THRESHOLD = 3

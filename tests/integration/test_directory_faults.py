@@ -17,8 +17,6 @@ from tests.support.proxy import Proxy
 from tests.support.server import PATIENCE_SECONDS
 from tests.support.slapd import RealSlapd, person
 
-pytestmark = pytest.mark.xdist_group("slapd")
-
 PASSWORD = "canary-password"
 TIMEOUT_SECONDS = 1.0
 

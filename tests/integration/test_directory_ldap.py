@@ -15,8 +15,6 @@ from radius_mfa.stores.interfaces import Identity, PasswordVerdict, UserMoved
 from tests.support.ldap_directory import directory, found
 from tests.support.slapd import SUFFIX, RealSlapd, group, person
 
-pytestmark = pytest.mark.xdist_group("slapd")
-
 PASSWORD = "canary-password"
 
 MANY_GROUPS = 10_000

@@ -15,8 +15,6 @@ from tests.support.ldap_directory import directory, found
 from tests.support.proxy import Proxy
 from tests.support.slapd import SEARCH_DN, SUFFIX, RealSlapd, group, person
 
-pytestmark = pytest.mark.xdist_group("ldap-listing")
-
 MANY = PAGE_ENTRIES + 20
 
 PASSWORD = "canary-Passw0rd"
