@@ -1,6 +1,11 @@
-"""``python -m radius_mfa`` is ``radius-mfa``."""
+"""The program: ``radius-mfa``, or ``python -m radius_mfa``."""
 
-from radius_mfa.cli import main
+import gc
+
+gc.disable()  # what is imported stays; to look for garbage in it took a quarter of every start
+from radius_mfa.cli import main  # noqa: E402
+
+gc.enable()
 
 if __name__ == "__main__":
     main()
