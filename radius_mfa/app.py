@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextma
 from dataclasses import dataclass, field, replace
 from functools import partial
 from ipaddress import ip_network
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,7 @@ from radius_mfa import __version__, tasks, vendors
 from radius_mfa.authentication.enrolment import EnrolmentService
 from radius_mfa.authentication.login import Login
 from radius_mfa.authentication.refusal import REJECT_JITTER
-from radius_mfa.config import EMBEDDED, ClientSettings, Settings, split_endpoint
+from radius_mfa.config import EMBEDDED, ClientSettings, Settings, joined_endpoint, split_endpoint
 from radius_mfa.config_view import digest
 from radius_mfa.errors import BackendError, BackendUnavailable, ConfigurationError
 from radius_mfa.group_check import unknown_groups
@@ -458,34 +459,43 @@ class Server:
                 log.info("server.stopped")
 
     def _listen(self, closing: ExitStack) -> None:
-        settings, discard_log = self._settings, DiscardLog()
-        for endpoint, dual_stack in _endpoints(settings.radius.listen):
-            listener = UdpListener(
-                endpoint,
-                self.handler.answer,
-                receive_buffer_bytes=settings.radius.receive_buffer_bytes,
-                metrics=self.metrics,
-                discard_log=discard_log,
-                dual_stack=dual_stack,
-            )
+        discard_log = DiscardLog(self.metrics)
+        opened: Iterator[UdpListener | RadsecListener]
+        opened = chain(self._over_udp(discard_log), self._over_tls(discard_log))
+        for listener in opened:
             closing.callback(listener.close)
             self.listeners.append(listener)
-        for endpoint, dual_stack in _endpoints(settings.radsec.listen):
-            tls_listener = RadsecListener(
+        if self._settings.metrics.listen:
+            self._serve_metrics(*split_endpoint(self._settings.metrics.listen), closing)
+
+    def _over_udp(self, discard_log: DiscardLog) -> Iterator[UdpListener]:
+        radius = self._settings.radius
+        for endpoint, dual_stack in _endpoints(radius.listen):
+            yield UdpListener(
                 endpoint,
                 self.handler.answer,
-                context=radsec_context(settings.radsec),
-                table=certificate_table(settings),
-                max_connections=settings.radsec.max_connections,
-                reply_cache_seconds=settings.radius.reply_cache_seconds,
+                receive_buffer_bytes=radius.receive_buffer_bytes,
+                discard_log=discard_log,
+                dual_stack=dual_stack,
+            )
+
+    def _over_tls(self, discard_log: DiscardLog) -> Iterator[RadsecListener]:
+        radsec = self._settings.radsec
+        if not radsec.listen:
+            return
+        context, table = radsec_context(radsec), certificate_table(self._settings)
+        for endpoint, dual_stack in _endpoints(radsec.listen):
+            yield RadsecListener(
+                endpoint,
+                self.handler.answer,
+                context=context,
+                table=table,
+                max_connections=radsec.max_connections,
+                reply_cache_seconds=self._settings.radius.reply_cache_seconds,
                 metrics=self.metrics,
                 discard_log=discard_log,
                 dual_stack=dual_stack,
             )
-            closing.callback(tls_listener.close)
-            self.listeners.append(tls_listener)
-        if self._settings.metrics.listen:
-            self._serve_metrics(*split_endpoint(self._settings.metrics.listen), closing)
 
     def _watch_directories(self) -> None:
         for directory in self._stores.directories.ldap:
@@ -547,8 +557,7 @@ class Server:
     def _served(self, kind: type) -> str:
         """Return the addresses and ports of one kind of listener, as people write them."""
         return ", ".join(
-            f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-            for host, port in (one.local for one in self.listeners if isinstance(one, kind))
+            joined_endpoint(*one.local) for one in self.listeners if isinstance(one, kind)
         )
 
     async def _watch(

@@ -62,13 +62,17 @@ def endpoint(text: str, default_port: int = RADIUS_PORT) -> str:
     elif ":" in text:  # ::1:1812 may be an address or an address and a port
         raise ValueError(f"{text!r}: an IPv6 address stands in brackets, like [::1]:{default_port}")
     try:
-        address = ipaddress.ip_address(host)
+        ipaddress.ip_address(host)
     except ValueError:
         raise ValueError(f"{host!r} is not an IP address") from None
     if not port.isascii() or not port.isdecimal() or not 0 <= int(port) <= 65_535:  # noqa: PLR2004 - 16 bits
         raise ValueError(f"{port!r} is not a port: 1 to 65535")
-    bracketed = f"[{host}]" if address.version == 6 else host  # noqa: PLR2004 - IPv6
-    return f"{bracketed}:{int(port)}"
+    return joined_endpoint(host, int(port))
+
+
+def joined_endpoint(host: str, port: int) -> str:
+    """Return address and port as people write them: an IPv6 address stands in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def split_endpoint(endpoint: str) -> tuple[str, int]:

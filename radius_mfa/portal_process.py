@@ -22,6 +22,7 @@ from radius_mfa.config import (
     LOOPBACK_NAMES,
     ClientSettings,
     Settings,
+    joined_endpoint,
     split_endpoint,
 )
 from radius_mfa.config_view import digest, masked, toml_text
@@ -95,7 +96,7 @@ async def serve(settings: Settings, events: EventQueue) -> None:
             log.info(
                 "portal.started",
                 version=__version__,
-                listen=f"[{host}]:{port}" if ":" in host else f"{host}:{port}",
+                listen=joined_endpoint(host, port),
                 address=origin(settings, port),
             )
             stopping = tasks.spawn(stopped.wait())
@@ -218,7 +219,7 @@ def _hosts(settings: Settings, port: int) -> frozenset[str]:
     """Return what may stand in the Host of a request."""
     if settings.portal.base_url:
         return frozenset({urlsplit(settings.portal.base_url).netloc})
-    return frozenset(f"[{one}]:{port}" if ":" in one else f"{one}:{port}" for one in LOOPBACK_NAMES)
+    return frozenset(joined_endpoint(one, port) for one in LOOPBACK_NAMES)
 
 
 def _tls(settings: Settings) -> ssl.SSLContext | None:
@@ -308,6 +309,7 @@ async def _beside_the_pages(
         keep=settings.events.keep,
     )
     notices = Notices(stores.outbox.lock, stores.enrolments.refresh_mail)
+    settings_digest = digest(settings)
 
     async def watch() -> None:
         while True:
@@ -321,7 +323,7 @@ async def _beside_the_pages(
                     known,
                     stores.key_ring.primary,
                     settings.allow_core_dumps,
-                    digest(settings),
+                    settings_digest,
                 )
                 await stores.nodes.announce(node)
             await asyncio.sleep(WATCH_SECONDS)

@@ -1,9 +1,10 @@
-"""Log lines for packets owed no reply, and connections refused: bounded, lest a disk fill up."""
+"""Packets owed no reply, and connections refused: each is counted, and told within bounds."""
 
 import structlog
 
 from radius_mfa.errors import Discard
 from radius_mfa.server.line_quota import LineQuota
+from radius_mfa.server.metrics import Metrics
 
 MAX_SUBJECTS = 1024
 
@@ -29,14 +30,16 @@ log = structlog.get_logger()
 
 
 class DiscardLog:
-    """Writes ``packet.discarded`` and ``connection.refused`` lines."""
+    """Counts discards; writes ``packet.discarded`` and ``connection.refused`` lines."""
 
-    def __init__(self) -> None:
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
         self._quota = LineQuota(1)
         self._next_sweep = 0.0
 
     def write(self, discard: Discard, source: str, now: float) -> None:
-        """Write *discard* of a packet from *source*, unless a line like it is recent."""
+        """Count *discard* of a packet from *source*; write it, unless a line like it is recent."""
+        self._metrics.discards.labels(discard.reason).inc()
         if discard.reason in _QUIET:
             log.debug(discard.event, reason=discard.reason, source=source)
             return

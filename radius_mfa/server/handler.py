@@ -35,13 +35,11 @@ from radius_mfa.server.login_log import LoginRecord
 from radius_mfa.server.metrics import Metrics
 from radius_mfa.server.notices import Notices
 from radius_mfa.server.radsec import Link
+from radius_mfa.server.sockets import Address
 from radius_mfa.stores.clients_seen import ClientTraffic
 from radius_mfa.tasks import Deadline
 
 log = structlog.get_logger()
-
-Address = tuple[str, int]
-"""IP address in text, and port."""
 
 CONVERSATION_RESERVE = 8
 """One in so many places in flight is kept for requests with State: a login half done is worth

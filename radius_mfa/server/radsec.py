@@ -31,13 +31,10 @@ from radius_mfa.protocol.wire import LENGTH_END, packet_length
 from radius_mfa.server.discards import DiscardLog
 from radius_mfa.server.faults import fault
 from radius_mfa.server.metrics import Metrics
-from radius_mfa.server.sockets import bound, unmapped
+from radius_mfa.server.sockets import Address, bound, unmapped
 from radius_mfa.tasks import TaskSet
 
 log = structlog.get_logger()
-
-Address = tuple[str, int]
-"""IP address in text, and port."""
 
 HANDSHAKE_SECONDS = 10.0
 """A gateway that has not shown its certificate by then is sent away."""
@@ -209,7 +206,6 @@ class RadsecListener:
             return None
 
     def _discard(self, source: str, discard: Discard) -> None:
-        self._metrics.discards.labels(discard.reason).inc()
         self._discard_log.write(discard, source, time.monotonic())
 
 

@@ -6,12 +6,15 @@ import socket
 
 from radius_mfa.errors import ConfigurationError
 
+Address = tuple[str, int]
+"""IP address in text, and port."""
+
 
 class PortInUseError(ConfigurationError):
     """Another process has the port."""
 
 
-def bound(kind: socket.SocketKind, endpoint: tuple[str, int], *, dual_stack: bool) -> socket.socket:
+def bound(kind: socket.SocketKind, endpoint: Address, *, dual_stack: bool) -> socket.socket:
     """Return a socket of *kind* at *endpoint*; *dual_stack* lets an IPv6 wildcard serve IPv4 too.
 
     It does not block. Raises ConfigurationError where the port is busy or the address is not this
@@ -38,9 +41,7 @@ def bound(kind: socket.SocketKind, endpoint: tuple[str, int], *, dual_stack: boo
     return opened
 
 
-def _not_bound(
-    kind: socket.SocketKind, endpoint: tuple[str, int], error: OSError
-) -> ConfigurationError:
+def _not_bound(kind: socket.SocketKind, endpoint: Address, error: OSError) -> ConfigurationError:
     protocol, flag, setting = _WORDS[kind]
     where = f"{protocol} port {endpoint[1]} on {endpoint[0]}"
     if error.errno == errno.EADDRINUSE:

@@ -18,13 +18,12 @@ from radius_mfa.errors import Discard
 from radius_mfa.protocol.wire import MAX_PACKET_OCTETS
 from radius_mfa.server.discards import DiscardLog
 from radius_mfa.server.faults import fault
-from radius_mfa.server.metrics import Metrics
-from radius_mfa.server.sockets import bound, unmapped
+from radius_mfa.server.sockets import Address, bound, unmapped
 from radius_mfa.tasks import TaskSet
 
 log = structlog.get_logger()
 
-Answer = Callable[[bytes, tuple[str, int], tuple[str, int], float], Awaitable[bytes | None]]
+Answer = Callable[[bytes, Address, Address, float], Awaitable[bytes | None]]
 
 DATAGRAMS_PER_TURN = 64
 """How many datagrams a socket takes before the loop gets its turn."""
@@ -42,11 +41,10 @@ class UdpListener:
 
     def __init__(
         self,
-        endpoint: tuple[str, int],
+        endpoint: Address,
         answer: Answer,
         *,
         receive_buffer_bytes: int,
-        metrics: Metrics,
         discard_log: DiscardLog,
         dual_stack: bool = False,
     ) -> None:
@@ -57,13 +55,12 @@ class UdpListener:
         self._wildcard = ipaddress.ip_address(endpoint[0]).is_unspecified
         self._serving = TaskSet()
         self._answer = answer
-        self._metrics = metrics
         self._discard_log = discard_log
         self._socket = bound(socket.SOCK_DGRAM, endpoint, dual_stack=dual_stack)
         _raise_buffer(self._socket, receive_buffer_bytes)
         if self._wildcard:
             self._ask_for_destination()
-        self.local: tuple[str, int] = self._socket.getsockname()[:2]
+        self.local: Address = self._socket.getsockname()[:2]
 
     def start(self) -> None:
         """Take datagrams from now on."""
@@ -112,7 +109,6 @@ class UdpListener:
         try:
             reply = await self._answer(octets, (source, peer[1]), local, now)
         except Discard as discard:
-            self._metrics.discards.labels(discard.reason).inc()
             self._discard_log.write(discard, source, time.monotonic())
             return
         except Exception as error:  # noqa: BLE001 - rule 4: silence, and no word of the packet

@@ -8,13 +8,14 @@ from structlog.testing import capture_logs
 from radius_mfa.errors import BadMessageAuthenticator, Discard, DuplicateInFlight, UnknownNas
 from radius_mfa.server.discards import MANY_SOURCES, MAX_SUBJECTS, DiscardLog
 from radius_mfa.server.line_quota import INTERVAL_SECONDS
+from radius_mfa.server.metrics import Metrics
 
 STRANGER, FORGED = UnknownNas("no [[client]] holds it"), BadMessageAuthenticator("forged")
 
 
 def written(*discards: tuple[Discard, str, float], log: DiscardLog | None = None) -> list[Any]:
     """Return the lines of *discards*, each with its source and its time in seconds."""
-    log = DiscardLog() if log is None else log
+    log = DiscardLog(Metrics()) if log is None else log
     with capture_logs() as lines:
         for discard, source, now in discards:
             log.write(discard, source, now)
@@ -55,7 +56,7 @@ def test_the_same_again_is_counted_and_told_with_the_next_line() -> None:
 
 def test_a_flood_from_ever_new_sources_is_bounded_and_then_told_as_one() -> None:
     """L04, T01: 20,000 forged sources within ten seconds; those known before keep their lines."""
-    log = DiscardLog()
+    log = DiscardLog(Metrics())
     written((FORGED, "gateway", 0), log=log)
     flood = [(STRANGER, f"source {number}", number / 2000) for number in range(20_000)]
     lines = written(*flood, log=log)
