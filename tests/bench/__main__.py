@@ -59,13 +59,15 @@ def main() -> None:
         if not find(needed):
             print(f"{without}: apt install {package}", file=sys.stderr)
     windows = [int(window) for window in options.windows.split(",")]
+    only = options.only.split(",") if options.only else None
+    groups = _groups(options.logins, options.rounds, windows, only)
     tables = [
-        _compared(group, options.rounds, options.only)
-        for name, group in _groups(options.logins, options.rounds, windows).items()
-        if name in wanted
+        _compared(group, options.rounds)
+        for name, group in groups.items()
+        if name in wanted and group.contestants
     ]
     verdict = ""
-    if "hanging" in wanted and find("slapd") and not options.only:
+    if "hanging" in wanted and find("slapd") and only is None:
         runs, memory = hanging.measured(LDAP_USERS, LDAP_LOGINS, LDAP_WINDOW, options.rounds)
         tables.append(_rows({LDAP_WINDOW: runs}, memory))
         verdict = hanging.verdict(*runs.values())
@@ -77,27 +79,31 @@ def main() -> None:
         options.json.write_text(json.dumps(figures, indent=2), "utf-8")
 
 
-def _groups(logins: int, rounds: int, windows: list[int]) -> dict[str, Group]:
-    """Return what is compared by itself: local users, users of a slapd, and those over TLS."""
-    groups = {
-        "local": Group(servers.contestants(), logins * rounds * len(windows), logins, windows)
-    }
+def _groups(
+    logins: int, rounds: int, windows: list[int], only: list[str] | None
+) -> dict[str, Group]:
+    """Return what is compared by itself: local users, users of a slapd, and those over TLS.
+
+    Of the servers *only* those named, or all.
+    """
+
+    def chosen(contestants: dict[str, Contestant]) -> dict[str, Contestant]:
+        return {name: one for name, one in contestants.items() if only is None or name in only}
+
+    local = chosen(servers.contestants())
+    groups = {"local": Group(local, logins * rounds * len(windows), logins, windows)}
     if find("slapd"):
         for name, tls in (("ldap", False), ("ldaps", True)):
-            contestants = ldap_servers.contestants(tls=tls)
+            contestants = chosen(ldap_servers.contestants(tls=tls))
             groups[name] = Group(contestants, LDAP_USERS, LDAP_LOGINS, [LDAP_WINDOW])
     return groups
 
 
-def _compared(group: Group, rounds: int, only: str | None) -> list[dict[str, Any]]:
-    chosen = {
-        name: server
-        for name, server in group.contestants.items()
-        if not only or name in only.split(",")
-    }
+def _compared(group: Group, rounds: int) -> list[dict[str, Any]]:
+    contestants = group.contestants
     with contextlib.ExitStack() as stack:
-        print(f"Preparing {group.users} users for {', '.join(chosen)} ...", file=sys.stderr)
-        running = {name: stack.enter_context(one(group.users)) for name, one in chosen.items()}
+        print(f"Preparing {group.users} users for {', '.join(contestants)} ...", file=sys.stderr)
+        running = {name: stack.enter_context(one(group.users)) for name, one in contestants.items()}
         for name, server in running.items():
             print(f"Warming up {name} ...", file=sys.stderr)
             traffic.warm_up(group.users, server.address, server.pid)
